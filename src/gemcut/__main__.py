@@ -1,0 +1,5 @@
+"""`python -m gemcut` is the `gemcut` command."""
+
+from gemcut.cli import main
+
+main()

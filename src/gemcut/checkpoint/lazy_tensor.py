@@ -1,0 +1,113 @@
+"""A tensor of a checkpoint under our name, read when it is asked for, in the type that is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import ml_dtypes
+import numpy as np
+
+from gemcut.checkpoint.names import Transform
+from gemcut.errors import CheckpointError, UsageError
+from gemcut.quantize import dequantize_into, type_named
+
+DTYPES: dict[str, np.dtype] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+_STORED_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_CHUNK_VALUES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyTensor:
+    """One tensor of the decoder, still in its file.
+
+    Attributes:
+        name: Ours.
+        source_name: The file's.
+        file: The file's name.
+        shape: Ours; matrices are (out, in).
+        stored_type: ggml's name of the stored type, such as "BF16" or "Q8_0".
+        raw: uint8, the stored bytes of exactly these rows, a view of the memory-mapped file.
+        transform: What `read` undoes.
+        head_dim: H, for transforms of heads.
+    """
+
+    name: str
+    source_name: str
+    file: str
+    shape: tuple[int, ...]
+    stored_type: str
+    raw: np.ndarray
+    transform: Transform = Transform.NONE
+    head_dim: int = 2
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes it takes in the file."""
+        return self.raw.size
+
+    def read(self, dtype: str = "float32") -> np.ndarray:
+        """Its values, exact in float32 and rounded once, to nearest even, in the others.
+
+        Args:
+            dtype: "float32", "float16" or "bfloat16".
+
+        Returns:
+            `shape`, C-contiguous. Where the file holds these very numbers it is a read-only view of the file's
+            memory map; else an array of its own.
+
+        Raises:
+            UsageError: an unknown `dtype`.
+            CheckpointError: a value is NaN or infinite, or too large for `dtype`.
+        """
+        if dtype not in DTYPES:
+            raise UsageError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
+        if _STORED_DTYPES.get(self.stored_type) == dtype and self.transform is Transform.NONE and self._is_aligned():
+            values = self.raw.view(DTYPES[dtype]).reshape(self.shape)
+            finite = _all_finite(values)
+        else:
+            values = np.empty(self.shape, np.float32 if self.transform is Transform.MINUS_ONE else DTYPES[dtype])
+            finite = dequantize_into(self.raw, type_named(self.stored_type), values, row_order=self._row_order())
+            if self.transform is Transform.MINUS_ONE:
+                values -= 1
+                values = values.astype(DTYPES[dtype], copy=False)
+        if not finite:
+            raise CheckpointError(
+                f'{self.file}: "{self.source_name}" has a value that is NaN, infinite or too large for {dtype}, '
+                "expected finite numbers. The file is damaged, or this dtype is too narrow for it."
+            )
+        return values
+
+    def _is_aligned(self) -> bool:
+        """Whether the numbers lie where backends may take them from: at a multiple of their size."""
+        return self.raw.ctypes.data % DTYPES[_STORED_DTYPES[self.stored_type]].itemsize == 0
+
+    def _row_order(self) -> np.ndarray | None:
+        """Stored row of each of our rows, for queries and keys that GGUF keeps as adjacent pairs.
+
+        GGUF's rows 2 j and 2 j + 1 of a head are rows j and j + H / 2 of ours.
+        """
+        if self.transform not in (Transform.UNPERMUTE_QUERY, Transform.UNPERMUTE_KEY):
+            return None
+        pairs = np.arange(self.shape[0]).reshape(-1, self.head_dim // 2, 2)  # (heads, H / 2, 2)
+        return pairs.swapaxes(1, 2).reshape(-1)
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite, looking at a chunk at a time."""
+    flat = values.reshape(-1)
+    # Of a 16-bit float the exponent's bits tell; numpy is slow at their arithmetic.
+    exponent = {"float16": 0x7C00, "bfloat16": 0x7F80}.get(values.dtype.name)
+    bits = flat.view(np.uint16) if exponent else flat
+    for start in range(0, math.prod(values.shape), _CHUNK_VALUES):
+        chunk = bits[start : start + _CHUNK_VALUES]
+        if exponent:
+            if int((chunk & exponent).max()) == exponent:
+                return False
+        elif not (np.isfinite(chunk.max()) and np.isfinite(chunk.min())):
+            return False
+    return True

@@ -1,0 +1,206 @@
+"""From an open checkpoint to a model on an engine: the backend, the type, the weights one by one."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gemcut.errors import BackendError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from gemcut.checkpoint.checkpoint import Checkpoint
+    from gemcut.config import DecoderConfig
+    from gemcut.model.language_model import KerasLanguageModel
+
+logger = logging.getLogger("gemcut")
+
+KERAS_ENGINES = ("jax", "tensorflow", "torch")  # in the order that "auto" tries them
+ENGINES = ("auto", "native", *KERAS_ENGINES)
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def choose_engine(engine: str = "auto") -> str:
+    """The engine that a request means in this process.
+
+    Args:
+        engine: One of ENGINES. "auto" is the backend that Keras already runs on, else KERAS_BACKEND,
+            else the first of jax, tensorflow and torch that is installed.
+
+    Raises:
+        UsageError: no such engine.
+        MissingExtraError: it is not installed.
+        BackendError: Keras already runs on another backend in this process.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"engine is {engine!r}, expected one of {', '.join(ENGINES)}.")
+    if engine == "native":
+        raise MissingExtraError(
+            'engine "native": this installation has no C++ engine. Use --engine jax, torch or tensorflow.'
+        )
+    running = sys.modules["keras"].backend.backend() if "keras" in sys.modules else None
+    if engine == "auto":
+        engine = running or os.environ.get("KERAS_BACKEND") or _first_installed()
+    if not _installed(engine):
+        raise MissingExtraError(f'engine "{engine}": it is not installed. Install it: pip install "gemcut[{engine}]"')
+    if running not in (None, engine):
+        raise BackendError(
+            f'engine "{engine}": Keras already runs on {running} in this process and cannot change. '
+            f"Start a new process and ask for {engine} first (or set KERAS_BACKEND={engine})."
+        )
+    return engine
+
+
+def start_engine(engine: str, threads: int | None = None) -> None:
+    """Import Keras on `engine` with `threads` CPU threads (None: the engine's default).
+
+    Raises:
+        BackendError: a thread number comes too late for an engine that already started.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}, expected at least 1.")
+    os.environ["KERAS_BACKEND"] = engine
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if threads is not None:
+        _set_threads(engine, threads)
+    try:
+        importlib.import_module("keras")
+    except ImportError as error:
+        raise MissingExtraError(
+            f'engine "{engine}": Keras does not import here ({error}). Install it: pip install "gemcut[{engine}]"'
+        ) from error
+
+
+def choose_dtype(dtype: str, engine: str) -> str:
+    """The compute type that a request means on a started engine; see design of "auto" in `docs/engines.md`.
+
+    Raises:
+        UsageError: no such type.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
+    if dtype != "auto":
+        return dtype
+    if _has_accelerator(engine):
+        return "bfloat16"
+    if engine == "torch":
+        import torch
+
+        if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+            return "bfloat16"
+    return "float32"
+
+
+def load_model(
+    checkpoint: Checkpoint, engine: str = "auto", dtype: str = "auto", threads: int | None = None
+) -> KerasLanguageModel:
+    """The checkpoint's model on an engine.
+
+    Each tensor goes from the file to the device in the compute type before the next one is read.
+
+    Args:
+        checkpoint: From `open_checkpoint`.
+        engine: One of ENGINES.
+        dtype: One of DTYPES.
+        threads: CPU threads; None for the engine's default.
+    """
+    engine = choose_engine(engine)
+    start_engine(engine, threads)
+
+    def source(name: str, shape: tuple[int, ...], dtype: str) -> Any:
+        del shape  # the checkpoint compared it with the configuration when it was opened
+        return to_backend(checkpoint.tensors[name].read(dtype), engine)
+
+    return _build(checkpoint.config, source, choose_dtype(dtype, engine))
+
+
+def random_model(
+    config: DecoderConfig, engine: str = "auto", dtype: str = "auto", threads: int | None = None
+) -> KerasLanguageModel:
+    """A model of the same shape with random weights, to measure speed and memory without a download."""
+    engine = choose_engine(engine)
+    start_engine(engine, threads)
+    return _build(config, None, choose_dtype(dtype, engine))
+
+
+def to_backend(array: np.ndarray, engine: str) -> Any:
+    """A NumPy array as a tensor of the engine, without a second copy where the engine can take it over.
+
+    Args:
+        array: float32, float16 or bfloat16 (ml_dtypes). A read-only array is a view of a file and is copied.
+        engine: One of KERAS_ENGINES.
+    """
+    if engine == "jax":
+        import jax
+        import jax.numpy as jnp
+
+        if not array.flags.writeable:
+            return jnp.array(array, copy=True)
+        return jax.device_put(array, may_alias=True)
+    if engine == "torch":
+        import torch
+
+        if not array.flags.writeable:
+            array = array.copy()
+        if array.dtype.name == "bfloat16":
+            return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(array)
+
+
+def _build(config: DecoderConfig, source: Any, dtype: str) -> KerasLanguageModel:
+    from gemcut.model.decoder import Decoder
+    from gemcut.model.language_model import KerasLanguageModel
+
+    return KerasLanguageModel(Decoder(config, source, dtype))
+
+
+def _installed(engine: str) -> bool:
+    return engine in KERAS_ENGINES and importlib.util.find_spec(engine) is not None
+
+
+def _first_installed() -> str:
+    for engine in KERAS_ENGINES:
+        if _installed(engine):
+            return engine
+    raise MissingExtraError(
+        'engine "auto": none of jax, tensorflow and torch is installed. Install one: pip install "gemcut[jax]"'
+    )
+
+
+def _set_threads(engine: str, threads: int) -> None:
+    if engine == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+        return
+    if engine in sys.modules:
+        logger.warning("%s: %d threads asked for, but it has already started with its own number.", engine, threads)
+        return
+    if engine == "jax":
+        os.environ["NPROC"] = str(threads)  # XLA's CPU client sizes its pool by it
+        return
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _has_accelerator(engine: str) -> bool:
+    if engine == "jax":
+        import jax
+
+        return bool(jax.default_backend() != "cpu")
+    if engine == "torch":
+        import torch
+
+        return bool(torch.cuda.is_available())
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))

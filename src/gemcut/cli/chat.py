@@ -1,0 +1,106 @@
+"""`gemcut chat`: a conversation at the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gemcut.cli import options
+from gemcut.cli.conversation import Conversation, read_message
+from gemcut.cli.output import follow, load_model, print_error, print_json, print_notice, write_answer
+from gemcut.errors import GemcutError, UsageError
+
+if TYPE_CHECKING:
+    from gemcut.generate import TextModel
+
+ChatModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An instruction-tuned model.")]
+
+
+def chat(
+    model: ChatModelArgument = "starter-it",
+    *,
+    system: options.SystemOption = None,
+    max_tokens: options.MaxTokensOption = 1024,
+    temperature: options.TemperatureOption = None,
+    top_k: options.TopKOption = None,
+    top_p: options.TopPOption = None,
+    min_p: options.MinPOption = None,
+    repetition_penalty: options.RepetitionPenaltyOption = None,
+    seed: options.SeedOption = None,
+    stop: options.StopOption = None,
+    engine: options.EngineOption = options.Engine.auto,
+    dtype: options.DtypeOption = options.Dtype.auto,
+    threads: options.ThreadsOption = None,
+    context: options.ContextOption = None,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Talk with an instruction-tuned model, with history.
+
+    Sampling follows the model's own generation_config.json, which is printed, where no option says otherwise. With
+    --json every answer is one line of JSON.
+    """
+    from gemcut.hub import resolve
+
+    resolve(model)
+    lm = load_model(model, engine=engine.value, dtype=dtype.value, threads=threads, context=context, quiet=quiet)
+    if not lm.is_instruction_tuned:
+        raise UsageError(
+            f"{model}: this is a base model; it continues text and was not trained to talk. "
+            f'Use: gemcut run {model} "TEXT"'
+        )
+    chosen = options.given(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+    )
+    sampling = {**lm.defaults, **chosen}
+    options.check_not_greedy(chosen, sampling.get("temperature"))
+    shown = ", ".join(f"{name} {value}" for name, value in sampling.items()) or "greedy"
+    print_notice(f"sampling: {shown}. /help lists commands.", quiet)
+    settings = {"max_tokens": max_tokens, "stop": stop or (), **sampling}
+    talk(lm, Conversation(system), settings, as_json=json, quiet=quiet)
+    lm.close()
+
+
+def talk(lm: TextModel, conversation: Conversation, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """Ask and answer until the user leaves; an error ends the turn, not the conversation."""
+    while True:
+        try:
+            line = read_message()
+        except (EOFError, KeyboardInterrupt) as end:
+            print_notice("", quiet or not sys.stdin.isatty())
+            if isinstance(end, KeyboardInterrupt):
+                raise typer.Exit(130) from None
+            return
+        if line.strip() in ("/exit", "/quit"):
+            return
+        try:
+            if line.startswith("/") and not line.startswith("//"):
+                print_notice(conversation.command(line.strip()))
+            elif line.strip():
+                conversation.ask(line.removeprefix("/") if line.startswith("//") else line)
+                _answer(lm, conversation, settings, as_json=as_json, quiet=quiet)
+        except GemcutError as error:
+            print_error(str(error))
+
+
+def _answer(lm: TextModel, conversation: Conversation, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """Stream the answer to the last question; Ctrl-C stops it and keeps what was said."""
+    try:
+        pieces = lm.chat_stream(list(conversation.messages), system=conversation.system, **settings)
+        answer = follow(iter(pieces), echo=not as_json)
+    except GemcutError:
+        conversation.undo()
+        raise
+    if as_json:
+        print_json(answer.as_json(lm.engine))
+    else:
+        write_answer("\n")
+    conversation.answer(answer.text)
+    print_notice(answer.speed(), quiet)

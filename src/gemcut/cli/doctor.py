@@ -1,0 +1,53 @@
+"""`gemcut doctor`: what works on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from gemcut.cli import options
+from gemcut.cli.output import busy, print_fields, print_json
+
+
+def doctor(*, json: options.JsonOption = False, quiet: options.QuietOption = False) -> None:
+    """Check this machine: versions, engines and devices, compiler, processor, starter model, cache.
+
+    Each engine is tried in a process of its own. The exit code is 1 when no engine works or the starter is damaged.
+    """
+    from gemcut.inspect import doctor as examine
+
+    with busy("Trying the engines ...", quiet):
+        facts = examine()
+    if json:
+        print_json(facts)
+    else:
+        print_fields(_for_people(facts))
+    if facts["problems"]:
+        raise typer.Exit(1)
+
+
+def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts in words."""
+    engines = {}
+    for name, engine in facts["engines"].items():
+        if engine["works"]:
+            engines[name] = f"works on {', '.join(engine['devices'])} ({engine['seconds']:.1f} s to start)"
+        else:
+            engines[name] = engine["message"]
+    starter, cpu, cache = facts["starter"], facts["cpu"], facts["cache"]
+    state = "verified" if starter["verified"] else starter["message"]
+    return {
+        "gemcut": facts["gemcut"],
+        "python": f"{facts['python']} ({facts['executable']})",
+        "system": facts["system"],
+        "processor": f"{cpu['name']}, {cpu['cores']} cores",
+        "instructions": " ".join(cpu["instructions"]) or "not known",
+        "C++ compiler": facts["compiler"] or "none; PyTorch then runs uncompiled (apt-get install g++)",
+        "starter": f"{state}" + (f", {starter['path']}" if starter["path"] else ""),
+        "cache": f"{cache['path']} ({'writable' if cache['writable'] else 'NOT writable'}, "
+        f"{cache['free_bytes'] / 1e9:.1f} GB free)",
+        "engines": engines,
+        "packages": {name: version or "not installed" for name, version in facts["packages"].items()},
+        "problems": "; ".join(facts["problems"]) or "none",
+    }

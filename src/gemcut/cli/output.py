@@ -1,0 +1,143 @@
+"""What commands print: answers on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gemcut.generate import TextModel
+    from gemcut.interfaces import Completion, Piece
+
+
+def print_error(message: str) -> None:
+    """Print `message` on standard error, in red on a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(f"gemcut: {message}", style="red"))
+
+
+def print_notice(message: str, quiet: bool = False) -> None:
+    """Print a line that is not the answer on standard error, unless `quiet`."""
+    if not quiet:
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as one line of JSON on standard output."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201
+
+
+def write_answer(text: str) -> None:
+    """Write a part of the answer to standard output at once.
+
+    Characters that the terminal's encoding lacks become question marks.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, errors="replace").decode(encoding))
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def busy(message: str, quiet: bool) -> Iterator[None]:
+    """Show that something takes time, while it does: a spinner on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(message):
+        yield
+
+
+def load_model(
+    reference: str, *, engine: str, dtype: str, threads: int | None, context: int | None, quiet: bool
+) -> TextModel:
+    """The loaded model; says on standard error what `auto` chose."""
+    import gemcut
+
+    with busy(f"Loading {reference} ...", quiet):
+        model = gemcut.load(reference, engine=engine, dtype=dtype, threads=threads, context=context)
+    choices = [
+        f"engine {model.engine}" + (" (auto)" if engine == "auto" else ""),
+        f"dtype {model.dtype}" + (" (auto)" if dtype == "auto" else ""),
+        f"device {model.device}",
+        f"loaded in {model.load_seconds:.1f} s",
+    ]
+    print_notice(f"{reference}: {', '.join(choices)}", quiet)
+    return model
+
+
+@dataclasses.dataclass
+class Answer:
+    """What came out of a stream, and when.
+
+    Attributes:
+        text: All pieces so far.
+        token_ids: All ids so far.
+        completion: The finished completion; None when Ctrl-C came first.
+    """
+
+    text: str = ""
+    token_ids: list[int] = dataclasses.field(default_factory=list)
+    completion: Completion | None = None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.completion is None or self.completion.finish_reason == "interrupted"
+
+    def as_json(self, engine: str) -> dict[str, Any]:
+        """The keys of `gemcut run --json`."""
+        if self.completion is None:
+            usage = {"prompt_tokens": None, "completion_tokens": len(self.token_ids)}
+            ended = {"text": self.text, "token_ids": self.token_ids, "finish_reason": "interrupted", "usage": usage}
+        else:
+            names = ("text", "token_ids", "finish_reason", "usage")
+            ended = {name: getattr(self.completion, name) for name in names}
+        return {**ended, "engine": engine}
+
+    def speed(self) -> str:
+        """One line: tokens of the prompt, and tokens per second of prefill and decode."""
+        if self.completion is None:
+            return f"{len(self.token_ids)} tokens, interrupted"
+        usage, timings = self.completion.usage, self.completion.timings
+        parts = [f"prompt {usage['prompt_tokens']} tokens"]
+        if timings and timings.prefill_seconds:
+            parts.append(f"prefill {timings.prefill_tokens / timings.prefill_seconds:.1f} tok/s")
+        if timings and timings.decode_seconds:
+            parts.append(f"decode {timings.decode_tokens / timings.decode_seconds:.1f} tok/s")
+        if timings and timings.compile_seconds:
+            parts.append(f"{timings.compile_seconds:.1f} s in calls that compiled first")
+        return f"{', '.join(parts)} ({usage['completion_tokens']} tokens, {self.completion.finish_reason})"
+
+
+def follow(pieces: Iterator[Piece], echo: bool) -> Answer:
+    """Read a stream to its end, or to Ctrl-C, writing each piece to standard output when `echo`."""
+    answer = Answer()
+    try:
+        for piece in pieces:
+            answer.text += piece.text
+            answer.token_ids += piece.token_ids
+            answer.completion = piece.completion
+            if echo:
+                write_answer(piece.text)
+    except KeyboardInterrupt:
+        answer.completion = None
+    return answer
+
+
+def print_fields(fields: dict[str, Any], indent: int = 0) -> None:
+    """Print names and values in two aligned columns on standard output; a nested mapping is indented."""
+    width = max((len(name) for name, value in fields.items() if not isinstance(value, dict)), default=0)
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            print(" " * indent + name)  # noqa: T201
+            print_fields(value, indent + 2)
+        else:
+            print(f"{' ' * indent}{name:<{width}}  {value}")  # noqa: T201

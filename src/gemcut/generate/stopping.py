@@ -1,0 +1,51 @@
+"""Stop strings that may begin in one piece of text and end in another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gemcut.errors import UsageError
+
+
+class StopStrings:
+    """Cuts a growing text at the first stop string; holds back what could still become one.
+
+    Args:
+        stops: Non-empty strings.
+
+    Raises:
+        UsageError: a stop string is empty.
+    """
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        if any(not stop for stop in stops):
+            raise UsageError("stop: a stop string is empty, expected at least one character.")
+        self._stops = tuple(stops)
+        self._held = ""
+        self.hit = False
+
+    def push(self, text: str) -> str:
+        """Text that is safe to show now that `text` follows; nothing more once `hit` is True."""
+        if self.hit:
+            return ""
+        text, self._held = self._held + text, ""
+        found = [place for place in (text.find(stop) for stop in self._stops) if place >= 0]
+        if found:
+            self.hit = True
+            return text[: min(found)]
+        keep = max((self._overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def finish(self) -> str:
+        """What was held back, now that no more text follows."""
+        held, self._held = self._held, ""
+        return held
+
+    @staticmethod
+    def _overlap(text: str, stop: str) -> int:
+        """Length of the longest end of `text` that is a beginning of `stop`, shorter than `stop`."""
+        for length in range(min(len(text), len(stop) - 1), 0, -1):
+            if stop.startswith(text[len(text) - length :]):
+                return length
+        return 0

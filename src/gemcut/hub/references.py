@@ -1,0 +1,211 @@
+"""Model references: what a user may write to name a model, and where it lies on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+from gemcut.config import PUBLISHED, close_names
+from gemcut.errors import NotFoundError, UsageError
+from gemcut.hub.cache import cache_folder
+from gemcut.hub.starter import starter_path
+
+# Names that `gemcut` understands as commands, now or by its contract; a model folder of that name needs a path.
+COMMAND_NAMES = frozenset(
+    "run chat pull models show rm convert verify plan check-licence tune eval serve bench doctor".split()
+)
+
+_HF_FORM = "hf:ORG/REPO[/FILE][@REVISION]"
+_KAGGLE_FORM = "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]"
+_GCS_FORM = "gs://BUCKET/PATH"
+_PART = r"[A-Za-z0-9_][\w.\-]*"
+_HF = re.compile(
+    rf"hf:(?P<name>{_PART}/{_PART})(?:/(?P<file>{_PART}(?:/{_PART})*))?(?:@(?P<revision>{_PART}(?:/{_PART})*))?"
+)
+_KAGGLE = re.compile(rf"kaggle:(?P<name>{_PART}(?:/{_PART}){{3}})(?:/(?P<revision>[0-9]+))?")
+_GCS = re.compile(rf"gs://(?P<name>{_PART}(?:/{_PART})+)/?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A model as the user named it.
+
+    Attributes:
+        kind: "starter", "published", "huggingface", "kaggle", "gcs" or "path".
+        text: What the user wrote.
+        name: The name, repository, handle, bucket path or file path, without prefix and revision.
+        file: One file inside a Hugging Face repository; None for the whole.
+        revision: Branch, tag or commit (Hugging Face), version number (Kaggle); None for the newest.
+    """
+
+    kind: str
+    text: str
+    name: str
+    file: str | None = None
+    revision: str | None = None
+
+
+def parse_reference(text: str | os.PathLike[str]) -> Reference:
+    """What `text` refers to; nothing is looked up but whether a path of that name exists.
+
+    A published name wins over a file of that name in the current folder, and so does a command's name;
+    write ./NAME for the file.
+
+    Raises:
+        UsageError: the form is none of those known.
+        NotFoundError: a bare word that is neither a known name nor a path.
+    """
+    if not isinstance(text, str):
+        return Reference("path", os.fspath(text), os.fspath(text))
+    if not text.strip():
+        raise UsageError("The model reference is empty. Name a model, such as starter, or give a path.")
+    for kind, prefix, pattern, form in (
+        ("huggingface", "hf:", _HF, _HF_FORM),
+        ("kaggle", "kaggle:", _KAGGLE, _KAGGLE_FORM),
+        ("gcs", "gs://", _GCS, _GCS_FORM),
+    ):
+        if text.startswith(prefix):
+            match = pattern.fullmatch(text)
+            if match is None:
+                raise UsageError(f"{text}: not a reference of the form {form}.")
+            return Reference(kind, text, **match.groupdict())
+    if text in ("starter", "starter-it"):
+        return Reference("starter", text, text)
+    if text in PUBLISHED:
+        return Reference("published", text, text)
+    if text.startswith(("~", ".")) or "/" in text or os.sep in text:
+        return Reference("path", text, text)
+    if Path(text).exists() and text not in COMMAND_NAMES:
+        return Reference("path", text, text)
+    raise _unknown(text)
+
+
+def resolve(reference: str | os.PathLike[str] | Reference) -> Path:
+    """The file or folder on this machine that `reference` means. Nothing is downloaded.
+
+    Hugging Face and Kaggle references are looked up where those hubs' own clients keep their downloads.
+
+    Raises:
+        UsageError: the reference is malformed.
+        NotFoundError: it is not on this machine; the message names the command that gets it.
+    """
+    if not isinstance(reference, Reference):
+        reference = parse_reference(reference)
+    match reference.kind:
+        case "starter":
+            return _resolve_starter(reference)
+        case "published":
+            return _resolve_published(reference)
+        case "huggingface":
+            found = _in_huggingface_cache(reference.name, reference.file, reference.revision)
+            place = huggingface_cache() / _repository_folder(reference.name)
+        case "kaggle":
+            found = _in_kaggle_cache(reference.name, reference.revision)
+            place = kaggle_cache() / "models" / reference.name
+        case "gcs":
+            place = cache_folder() / "gs" / reference.name
+            found = place if place.exists() else None
+        case _:
+            return _resolve_path(reference)
+    if found is None:
+        raise _not_here(reference, str(place))
+    return found
+
+
+def huggingface_cache() -> Path:
+    """The download cache of Hugging Face's client.
+
+    Source: huggingface_hub 2.4, constants (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME).
+    """
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    if os.environ.get("HF_HOME"):
+        return Path(os.environ["HF_HOME"]).expanduser() / "hub"
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def kaggle_cache() -> Path:
+    """The download cache of Kaggle's client.
+
+    Source: kagglehub 1.0, config (KAGGLEHUB_CACHE).
+    """
+    own = os.environ.get("KAGGLEHUB_CACHE")
+    return Path(own).expanduser() if own else Path.home() / ".cache" / "kagglehub"
+
+
+def _resolve_starter(reference: Reference) -> Path:
+    if reference.name == "starter":
+        return starter_path()
+    raise NotFoundError(
+        f"{reference.text}: this version of Gemcut brings no instruction-tuned starter. "
+        'Name an instruction-tuned model that you have, or complete text with the base model: gemcut run starter "TEXT"'
+    )
+
+
+def _resolve_published(reference: Reference) -> Path:
+    model = PUBLISHED[reference.name]
+    found = _in_huggingface_cache(model.huggingface, None, None)
+    if found is None and model.kaggle is not None:
+        found = _in_kaggle_cache(model.kaggle, None)
+    if found is None:
+        places = [str(huggingface_cache() / _repository_folder(model.huggingface))]
+        if model.kaggle is not None:
+            places.append(str(kaggle_cache() / "models" / model.kaggle))
+        raise _not_here(reference, " and ".join(places))
+    return found
+
+
+def _resolve_path(reference: Reference) -> Path:
+    path = Path(reference.name).expanduser()
+    if path.exists():
+        return path
+    hint = "Check the path."
+    if re.fullmatch(rf"{_PART}/{_PART}", reference.text):
+        hint = f"For a Hugging Face repository write hf:{reference.text}."
+    raise NotFoundError(f"{reference.text}: no such file or folder. {hint}")
+
+
+def _repository_folder(repository: str) -> str:
+    return "models--" + repository.replace("/", "--")
+
+
+def _in_huggingface_cache(repository: str, file: str | None, revision: str | None) -> Path | None:
+    """The snapshot, or the file in it, of the revision (a branch or tag by its ref, else a commit)."""
+    folder = huggingface_cache() / _repository_folder(repository)
+    ref = folder / "refs" / (revision or "main")
+    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+    if not commit:
+        return None
+    path = folder / "snapshots" / commit
+    if file is not None:
+        path /= file
+    return path if path.exists() else None
+
+
+def _in_kaggle_cache(handle: str, version: str | None) -> Path | None:
+    """The folder of the version (the newest one here when None) that its marker file says is complete."""
+    folder = kaggle_cache() / "models" / handle
+    versions = [version] if version else [path.stem for path in folder.glob("*.complete") if path.stem.isdigit()]
+    for candidate in sorted(versions, key=int, reverse=True):
+        if (folder / f"{candidate}.complete").exists() and (folder / candidate).is_dir():
+            return folder / candidate
+    return None
+
+
+def _not_here(reference: Reference, places: str) -> NotFoundError:
+    return NotFoundError(
+        f"{reference.text}: not on this machine (looked in {places}). Get it with: gemcut pull {reference.text}"
+    )
+
+
+def _unknown(text: str) -> NotFoundError:
+    if text in COMMAND_NAMES and Path(text).exists():
+        return NotFoundError(f"{text}: a command of gemcut has this name. Write ./{text} for the model in that folder.")
+    return NotFoundError(
+        f"{text}: neither a model name nor a file or folder here. {close_names(text)} "
+        f"Other forms: starter, {_HF_FORM}, {_KAGGLE_FORM}, {_GCS_FORM}, a path."
+    )

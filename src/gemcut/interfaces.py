@@ -1,0 +1,213 @@
+"""The seam: what a language model is to the rest of Gemcut, whichever engine computes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from gemcut.config import DecoderConfig
+from gemcut.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingOptions:
+    """How the next token is chosen from the logits, for one sequence.
+
+    The order is: penalties and bias on the logits, temperature, top-k, top-p, min-p, draw.
+
+    Attributes:
+        temperature: Logits are divided by it; 0 takes the most probable token, exactly.
+        top_k: Only the k most probable tokens stay; 0 keeps all.
+        top_p: The smallest set of most probable tokens whose mass reaches it stays; above 0, up to 1.
+        min_p: Tokens below this share of the most probable token's probability go; from 0, below 1.
+        repetition_penalty: Logits of tokens seen in prompt or answer are divided (positive) or
+            multiplied (negative) by it; above 0, 1 is off.
+        presence_penalty: Subtracted once from logits of tokens in the answer so far.
+        frequency_penalty: Subtracted from them for each time they occurred.
+        logit_bias: (token id, number added to its logit) pairs.
+        seed: The same seed gives the same text on the same engine; None draws a new one.
+
+    Raises:
+        UsageError: a number is outside its range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "temperature": (self.temperature >= 0 and np.isfinite(self.temperature), "at least 0"),
+            "top_k": (self.top_k >= 0, "at least 0 (0 keeps all)"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "min_p": (0 <= self.min_p < 1, "from 0 to below 1"),
+            "repetition_penalty": (self.repetition_penalty > 0, "above 0 (1 is off)"),
+            "presence_penalty": (abs(self.presence_penalty) <= 100, "between -100 and 100"),
+            "frequency_penalty": (abs(self.frequency_penalty) <= 100, "between -100 and 100"),
+        }
+        for name, (fits, expected) in ranges.items():
+            if not fits:
+                raise UsageError(f"{name} is {getattr(self, name)}, expected a number {expected}.")
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether any option needs the tokens seen so far, or a bias."""
+        off = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) == (1.0, 0.0, 0.0)
+        return not off or bool(self.logit_bias)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedTokens:
+    """What one decode call produced.
+
+    Attributes:
+        token_ids: int32 (B, n), n at most the number of steps asked for.
+        logprobs: float32 (B, n), natural-log probability of each token under the model's own
+            distribution (temperature 1, no cuts); None unless asked for.
+        top_token_ids, top_logprobs: (B, n, k) most probable alternatives, best first; None unless asked for.
+    """
+
+    token_ids: np.ndarray
+    logprobs: np.ndarray | None = None
+    top_token_ids: np.ndarray | None = None
+    top_logprobs: np.ndarray | None = None
+
+
+class KVCache(Protocol):
+    """Keys and values of B sequences, owned by the engine that made it.
+
+    Layout of every engine: for each layer, keys and values of (B, K, S, H). A full-attention layer
+    holds S = capacity slots; a sliding layer holds a ring of S = min(sliding_window, capacity).
+    Position p of a sequence lives in slot p % S, so what a slot holds follows from the sequence's length.
+
+    Attributes:
+        capacity: Tokens one sequence may reach.
+        lengths: int32 (B,), tokens of each sequence seen so far.
+    """
+
+    capacity: int
+    lengths: np.ndarray
+
+
+@dataclasses.dataclass
+class Timings:
+    """Where the time of a generation went; a batch shares one.
+
+    Attributes:
+        prefill_tokens, prefill_seconds: Prompts taken in, and the time that took.
+        decode_tokens, decode_seconds: Tokens generated, counted for one sequence, and the time that took.
+        compile_seconds: Time of calls that compiled something first; they are in neither of the others.
+    """
+
+    prefill_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_tokens: int = 0
+    decode_seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+
+class LanguageModel(Protocol):
+    """A decoder with its weights on one engine.
+
+    Attributes:
+        config: The model's configuration.
+        engine: "native", "jax", "torch" or "tensorflow".
+        dtype: Name of the compute dtype.
+        device: The device in words, such as "cpu".
+        num_threads: CPU threads it computes with.
+    """
+
+    config: DecoderConfig
+    engine: str
+    dtype: str
+    device: str
+    num_threads: int
+
+    def num_compiled(self) -> int:
+        """Programs compiled so far; 0 for an engine that compiles nothing while it runs."""
+
+    def new_cache(self, batch_size: int, max_tokens: int) -> Any:
+        """An empty `KVCache` of the engine's own kind: `batch_size` sequences of up to `max_tokens` tokens each."""
+
+    def prefill(self, cache: Any, token_ids: Sequence[Sequence[int]]) -> None:
+        """Append tokens to each sequence (row by row, unequal lengths; an empty row stays as it is)."""
+
+    def decode(
+        self,
+        cache: Any,
+        num_steps: int,
+        options: Sequence[SamplingOptions],
+        uniforms: np.ndarray,
+        *,
+        num_top_logprobs: int | None = None,
+        mask: np.ndarray | None = None,
+        stop_token_ids: Sequence[int] = (),
+    ) -> DecodedTokens:
+        """Choose and append up to `num_steps` tokens to every sequence, the same number to each.
+
+        Args:
+            cache: Sequences, each with at least one token and room for `num_steps` more.
+            num_steps: At least 1.
+            options: One for each sequence.
+            uniforms: float32 (B, num_steps) in [0, 1): the randomness of the draws.
+            num_top_logprobs: None for no log-probabilities; 0 for the chosen token's; k for k alternatives too.
+            mask: bool (B, V), tokens allowed at the first step; only with `num_steps` 1.
+            stop_token_ids: Decoding may end early once every sequence has produced one of these in this call.
+        """
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        """float32 (T, V): next-token logits after each position of one sequence."""
+
+    def score(self, token_ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """For each sequence float32 (T - 1,): log-probability of token t + 1 given the tokens up to t."""
+
+    def hidden_states(self, token_ids: Sequence[int]) -> np.ndarray:
+        """float32 (T, D): the decoder's output after the final norm."""
+
+    def close(self) -> None:
+        """Free the weights; later calls raise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """A generated text.
+
+    Attributes:
+        text: The answer, prompt not included, stop strings cut off.
+        token_ids: Generated ids, without the id that ended them.
+        finish_reason: "stop" (stop id or stop string) or "length" (max_tokens or the context's end reached).
+        usage: {"prompt_tokens": int, "completion_tokens": int}; the ending id counts as completed.
+        logprobs: One entry per token of `token_ids` when asked for: {"token_id", "token", "logprob", "top": [...]}.
+        timings: Where the time went; shared by the sequences of a batch.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: str
+    usage: dict[str, int]
+    logprobs: list[dict[str, Any]] | None = None
+    timings: Timings | None = dataclasses.field(default=None, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A streamed part of a text: whole characters only.
+
+    Attributes:
+        text: What is new; the pieces of a stream add up to `Completion.text`.
+        token_ids: Ids generated since the last piece.
+        completion: The finished completion, on the last piece only.
+    """
+
+    text: str
+    token_ids: list[int]
+    completion: Completion | None = None

@@ -1,0 +1,34 @@
+"""The gated feed-forward branch of a block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from gemcut.config import DecoderConfig
+from gemcut.model.leaf_ops import LeafOps
+
+Tensor = Any
+
+
+def feed_forward(weights: dict[str, Tensor], x: Tensor, config: DecoderConfig, leaf: LeafOps) -> Tensor:
+    """down(activation(gate(x)) * up(x)).
+
+    Args:
+        weights: The layer's tensors by name.
+        x: (B, T, D), after the norm before the feed-forward.
+        config: Names the activation.
+        leaf: The backend's leaf operations.
+
+    Returns:
+        (B, T, D) in the type of `x`.
+
+    Source: GLU variants, arXiv:2002.05202, section 2.
+    """
+    gate = leaf.linear(x, weights["mlp.gate_proj.weight"])  # (B, T, F)
+    if config.hidden_activation == "silu":
+        gate = ops.silu(gate)
+    else:
+        gate = ops.gelu(gate, approximate=True)
+    return leaf.linear(gate * leaf.linear(x, weights["mlp.up_proj.weight"]), weights["mlp.down_proj.weight"])

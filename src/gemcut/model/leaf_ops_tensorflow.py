@@ -1,0 +1,26 @@
+"""Leaf operations on TensorFlow, for code that XLA compiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from keras import ops
+
+from gemcut.model.leaf_ops import LeafOps
+
+Tensor = Any
+
+
+class BackendOps(LeafOps):
+    """Products as plain two-dimensional matmuls and in-place cache writes."""
+
+    def linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        flat = tf.reshape(x, (-1, x.shape[-1]))
+        product = tf.linalg.matmul(flat, weight, transpose_b=True)
+        return tf.reshape(product, (*x.shape[:-1], weight.shape[0]))
+
+    def write_token(self, cache: Tensor, new: Tensor, slots: Tensor) -> Tensor:
+        if cache.shape[0] == 1:
+            return ops.slice_update(cache, (0, 0, slots[0], 0), new)
+        return super().write_token(cache, new, slots)

@@ -1,0 +1,249 @@
+"""Chat messages to a prompt, through a Jinja template that only speaks for itself."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import jinja2.exceptions
+from jinja2 import nodes
+
+from gemcut.errors import TemplateError, UsageError
+from gemcut.text.builtin_templates import builtin_template
+from gemcut.text.message_text import Disguise, MessageGuard
+from gemcut.text.template_sandbox import MAX_CHARACTERS, TemplateLimitError, TemplateSandbox, limited_work
+from gemcut.text.tokenizer import Tokenizer
+
+Messages = Sequence[Mapping[str, Any]]
+_PRIVATE_USE_ESCAPE = re.compile(r"(?<!\\)\\u((?:e[0-9a-f]|f[0-8])[0-9a-f]{2})")
+
+
+class ChatTemplate:
+    """A chat template and the tokenizer whose markers it writes.
+
+    Args:
+        source: Jinja source, as transformers understands it.
+        tokenizer: Gives the special tokens, and the ids.
+        where: File name or the like for messages.
+        is_builtin: The source is Gemcut's own, not the model's.
+
+    Raises:
+        TemplateError: the source is not a Jinja template.
+    """
+
+    def __init__(self, source: str, *, tokenizer: Tokenizer, where: str, is_builtin: bool = False) -> None:
+        self.source = source
+        self.where = where
+        self.is_builtin = is_builtin
+        self._tokenizer = tokenizer
+        self._guard = MessageGuard(tokenizer.special_tokens)
+        sandbox = TemplateSandbox({"tojson": _to_json})
+        sandbox.globals |= {"raise_exception": self._refuse, "strftime_now": _strftime_now}
+        try:
+            self._template = sandbox.from_string(source)
+            self._takes_parts = _loops_over_content(sandbox.parse(source))
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(
+                f"{where}: line {error.lineno} is not valid Jinja ({error.message}). Correct the chat template."
+            ) from None
+        except (SyntaxError, RecursionError, MemoryError, ValueError) as error:
+            raise TemplateError(
+                f"{where}: cannot be compiled ({type(error).__name__}). Simplify the chat template."
+            ) from None
+
+    def render(
+        self,
+        messages: Messages,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        **variables: Any,
+    ) -> str:
+        """The prompt as text.
+
+        Args:
+            messages: OpenAI-style: mappings with `role` and `content` (text, a list of text parts, or none).
+            tools: OpenAI-style tool descriptions.
+            add_generation_prompt: End with the opening of the assistant's turn.
+            variables: Further variables of the template.
+
+        Raises:
+            UsageError: the messages are not of that form.
+            TemplateError: the template refuses the messages, fails, or is unsafe.
+        """
+        disguise, text = self._render(messages, tools, add_generation_prompt, variables)
+        return disguise.restore(text)
+
+    def encode(
+        self,
+        messages: Messages,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        **variables: Any,
+    ) -> list[int]:
+        """The prompt as token ids; arguments and errors as of `render`.
+
+        The template's own markers are control tokens. Text of the messages, tools and variables is text, whatever it
+        says. The prompt begins with the beginning-of-text token once if the tokenizer or the template puts it there.
+        """
+        disguise, text = self._render(messages, tools, add_generation_prompt, variables)
+        parts = self._tokenizer.split_special(text)
+        return self._tokenizer.encode_parts([disguise.restore(p) if isinstance(p, str) else p for p in parts])
+
+    def _render(
+        self, messages: Messages, tools: Any, add_generation_prompt: bool, variables: Mapping[str, Any]
+    ) -> tuple[Disguise, str]:
+        """The prompt with the messages' control-token text hidden, and what brings it back."""
+        checked = [_message(message, index, self._takes_parts) for index, message in enumerate(_listed(messages))]
+        inputs = {"messages": checked, "tools": list(tools) if tools else None, **variables}
+        disguise = self._guard.disguise([inputs, self.source])
+        names = ("bos_token", "eos_token", "pad_token")
+        ids = (getattr(self._tokenizer, f"{name}_id") for name in names)
+        pieces = {name: self._tokenizer.piece_of(i) for name, i in zip(names, ids, strict=True) if i is not None}
+        context = pieces | disguise.hide(inputs) | {"add_generation_prompt": add_generation_prompt}
+        return disguise, self._run(context)
+
+    def _run(self, context: dict[str, Any]) -> str:
+        """The template's output, with whatever it raises as a TemplateError."""
+        output: list[str] = []
+        size = 0
+        try:
+            with limited_work():
+                for chunk in self._template.generate(context):
+                    output.append(chunk)
+                    size += len(chunk)
+                    if size > MAX_CHARACTERS:
+                        raise TemplateError(
+                            f"{self.where}: writes more than {MAX_CHARACTERS} characters. Correct the chat template."
+                        )
+        except TemplateError:
+            raise
+        except jinja2.exceptions.SecurityError as error:
+            raise TemplateError(
+                f"{self.where}: tries what a template must not do ({error}). Do not trust this checkpoint."
+            ) from None
+        except TemplateLimitError as error:
+            raise TemplateError(
+                f"{self.where}: makes {error}, more than any chat template needs. Do not trust this checkpoint."
+            ) from None
+        except jinja2.TemplateRuntimeError as error:
+            raise TemplateError(f"{self.where}: fails on these messages ({error}). Check roles and contents.") from None
+        except Exception as error:  # noqa: BLE001 - a template can make Python raise anything
+            raise TemplateError(
+                f"{self.where}: fails on these messages ({type(error).__name__}: {error}). Check roles and contents."
+            ) from None
+        return "".join(output)
+
+    def _refuse(self, message: str) -> None:
+        """What `raise_exception` does in a template."""
+        raise TemplateError(f"{self.where}: the template refuses these messages: {message}")
+
+
+def chat_template_for(
+    tokenizer: Tokenizer, model_type: str, *, where: str, source: str | None = None
+) -> ChatTemplate | None:
+    """The template of a model: the one given, the one in its files, the family's built-in one, or None.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        model_type: As in config.json.
+        where: What holds the tokenizer, for messages.
+        source: Jinja source that goes before the model's own.
+    """
+    own = source if source is not None else tokenizer.chat_template
+    if own is not None:
+        return ChatTemplate(own, tokenizer=tokenizer, where=f"{where}: chat template")
+    builtin = builtin_template(model_type, tokenizer)
+    if builtin is None:
+        return None
+    return ChatTemplate(builtin, tokenizer=tokenizer, where=f"built-in {model_type} chat template", is_builtin=True)
+
+
+def _listed(messages: Messages) -> list[Mapping[str, Any]]:
+    if not isinstance(messages, list | tuple) or not messages:
+        raise UsageError(
+            f"messages: found {messages!r:.80}, expected a list of at least one {{'role': ..., 'content': ...}}."
+        )
+    return list(messages)
+
+
+def _message(message: Any, index: int, takes_parts: bool) -> dict[str, Any]:
+    """A message that has been checked, its content as a text or as text parts, whichever the template reads."""
+    where = f"messages[{index}]"
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise UsageError(f"{where}: found {message!r:.80}, expected {{'role': 'user', 'content': 'Hi'}} or alike.")
+    message = dict(message)
+    if isinstance(message.get("tool_calls"), list):
+        message["tool_calls"] = [_tool_call(call, where) for call in message["tool_calls"]]
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return message
+    if not isinstance(content, list | tuple):
+        raise UsageError(f"{where}: content is a {type(content).__name__}, expected text or a list of text parts.")
+    texts = [_part_text(part, where) for part in content]
+    # Templates read only the first part of a system message.
+    if takes_parts and message["role"] != "system":
+        return {**message, "content": [{"type": "text", "text": text} for text in texts]}
+    joined = "".join(texts)
+    return {**message, "content": [{"type": "text", "text": joined}] if takes_parts else joined}
+
+
+def _tool_call(call: Any, where: str) -> dict[str, Any]:
+    """A call with its arguments as a mapping, as templates want them; OpenAI's interface has them as JSON text."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    arguments = function.get("arguments", {}) if isinstance(function, Mapping) else None
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError:
+            arguments = None
+    if not isinstance(function, Mapping) or not isinstance(arguments, Mapping):
+        raise UsageError(
+            f"{where}: tool call {call!r:.80} is not understood, expected "
+            "{'function': {'name': ..., 'arguments': {...}}}, the arguments as a mapping or as its JSON text."
+        )
+    return dict(call) | {"function": dict(function) | {"arguments": arguments}}
+
+
+def _part_text(part: Any, where: str) -> str:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return part["text"]
+    raise UsageError(
+        f"{where}: a content part is of type {kind!r}, expected {{'type': 'text', 'text': ...}}. "
+        "This model reads text only; leave images and audio out."
+    )
+
+
+def _loops_over_content(template: nodes.Template) -> bool:
+    """Whether a template goes through the parts of a message's content."""
+    for loop in template.find_all(nodes.For):
+        for access in (loop.iter, *loop.iter.find_all((nodes.Getitem, nodes.Getattr))):
+            if isinstance(access, nodes.Getattr) and access.attr == "content":
+                return True
+            if isinstance(access, nodes.Getitem) and access.arg == nodes.Const("content"):
+                return True
+    return False
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """`tojson` as transformers has it: no HTML escapes, and text left readable."""
+    text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    # Private-use characters stay what they are: they may stand for hidden ones (see `MessageGuard`).
+    return _PRIVATE_USE_ESCAPE.sub(lambda match: chr(int(match.group(1), 16)), text) if ensure_ascii else text
+
+
+def _strftime_now(format_text: str) -> str:
+    """The present local time in the given format."""
+    return datetime.datetime.now().strftime(format_text)

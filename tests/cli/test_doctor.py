@@ -1,0 +1,51 @@
+"""`gemcut doctor` prints the library's findings and ends with 1 when something has to be repaired."""
+
+import json
+
+import pytest
+
+import gemcut.inspect
+
+FACTS = {
+    "gemcut": "1.2",
+    "python": "3.11.7",
+    "executable": "python",
+    "system": "Linux",
+    "memory_bytes": 1 << 34,
+    "cpu": {"name": "A CPU", "cores": 2, "instructions": ["avx2"]},
+    "compiler": None,
+    "packages": {"keras": "3.15", "torch": None},
+    "engines": {
+        "jax": {"works": True, "devices": ["cpu"], "seconds": 1.25, "message": ""},
+        "torch": {"works": False, "devices": [], "seconds": 0.0, "message": "not installed"},
+    },
+    "starter": {"installed": True, "path": "starter.gguf", "sha256": "ab", "verified": True, "message": ""},
+    "cache": {"path": "cache", "writable": True, "free_bytes": 5_000_000_000},
+    "problems": [],
+}
+
+
+@pytest.fixture
+def facts(monkeypatch):
+    changed = json.loads(json.dumps(FACTS))
+    monkeypatch.setattr(gemcut.inspect, "doctor", lambda: changed)
+    return changed
+
+
+def test_findings_in_words(facts, invoke):
+    result = invoke("doctor")
+    assert result.exit_code == 0
+    for part in ("works on cpu (1.2 s to start)", "none; PyTorch then runs uncompiled", "verified, starter.gguf"):
+        assert part in result.stdout
+    assert result.stderr == ""
+
+
+def test_json(facts, invoke):
+    assert json.loads(invoke("doctor", "--json").stdout) == FACTS
+
+
+def test_problems_end_with_1(facts, invoke):
+    facts["problems"] = ["no engine works"]
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "no engine works" in result.stdout

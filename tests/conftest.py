@@ -1,0 +1,36 @@
+"""What tests of several folders share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """The folder of large test material beside the checkout."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no ../shared beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starter_path() -> Path:
+    """The real starter model's GGUF file, in the user's cache."""
+    from gemcut import hub
+    from gemcut.errors import NotFoundError
+
+    try:
+        hub.find_starter_parts()
+    except NotFoundError as error:
+        pytest.skip(f"the starter extra is not installed: {error}")
+    return hub.starter_path()
+
+
+@pytest.fixture(scope="session")
+def engine() -> str:
+    """The Keras engine of this test process: KERAS_BACKEND, else jax. `make test` runs the backend tests on each."""
+    return os.environ.setdefault("KERAS_BACKEND", "jax")
