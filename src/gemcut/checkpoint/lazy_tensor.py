@@ -50,15 +50,16 @@ class LazyTensor:
         """Bytes it takes in the file."""
         return self.raw.size
 
-    def read(self, dtype: str = "float32") -> np.ndarray:
+    def read(self, dtype: str = "float32", out: np.ndarray | None = None) -> np.ndarray:
         """Its values, exact in float32 and rounded once, to nearest even, in the others.
 
         Args:
             dtype: "float32", "float16" or "bfloat16".
+            out: C-contiguous array of `shape` and `dtype` to fill; None for whatever costs least.
 
         Returns:
-            `shape`, C-contiguous. Where the file holds these very numbers it is a read-only view of the file's
-            memory map; else an array of its own.
+            `out`; without it an array of `shape`, C-contiguous: a read-only view of the file's memory map where the
+            file holds these very numbers, else an array of its own.
 
         Raises:
             UsageError: an unknown `dtype`.
@@ -69,18 +70,22 @@ class LazyTensor:
         if _STORED_DTYPES.get(self.stored_type) == dtype and self.transform is Transform.NONE and self._is_aligned():
             values = self.raw.view(DTYPES[dtype]).reshape(self.shape)
             finite = _all_finite(values)
+        elif self.transform is Transform.MINUS_ONE:
+            wide = np.empty(self.shape, np.float32)
+            finite = dequantize_into(self.raw, type_named(self.stored_type), wide)
+            wide -= 1
+            values = wide.astype(DTYPES[dtype], copy=False)
         else:
-            values = np.empty(self.shape, np.float32 if self.transform is Transform.MINUS_ONE else DTYPES[dtype])
+            values = np.empty(self.shape, DTYPES[dtype]) if out is None else out
             finite = dequantize_into(self.raw, type_named(self.stored_type), values, row_order=self._row_order())
-            if self.transform is Transform.MINUS_ONE:
-                values -= 1
-                values = values.astype(DTYPES[dtype], copy=False)
         if not finite:
             raise CheckpointError(
                 f'{self.file}: "{self.source_name}" has a value that is NaN, infinite or too large for {dtype}, '
                 "expected finite numbers. The file is damaged, or this dtype is too narrow for it."
             )
-        return values
+        if out is not None and values is not out:
+            np.copyto(out, values)
+        return values if out is None else out
 
     def _is_aligned(self) -> bool:
         """Whether the numbers lie where backends may take them from: at a multiple of their size."""

@@ -42,6 +42,25 @@ def layer_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def fused_layer_shapes(config: DecoderConfig) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
+    """One layer's tensors as the decoder holds them: what is multiplied by the same input lies in one matrix.
+
+    Returns:
+        Name in the layer to (shape, names of `layer_shapes` whose rows it stacks, in order).
+    """
+    shapes = layer_shapes(config)
+    stacked = {
+        "self_attn.qkv_proj.weight": tuple(f"self_attn.{part}_proj.weight" for part in "qkv"),
+        "mlp.gate_up_proj.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+    }
+    inside = {part for parts in stacked.values() for part in parts}
+    single = {name: (name,) for name in shapes if name not in inside}
+    return {
+        name: ((sum(shapes[part][0] for part in parts), *shapes[parts[0]][1:]), parts)
+        for name, parts in {**stacked, **single}.items()
+    }
+
+
 def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of the model, in Hugging Face's names and orientation.
 

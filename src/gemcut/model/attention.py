@@ -25,7 +25,8 @@ def slot_positions(lengths: Tensor, num_slots: int) -> Tensor:
     """
     last = lengths[:, None] - 1  # (B, 1)
     slots = ops.arange(num_slots, dtype="int32")[None, :]
-    return last - ops.mod(last - slots, num_slots)
+    newest = ops.mod(last, num_slots)  # the slot of the last position; slots after it are one round behind
+    return last - newest + slots - ops.where(slots > newest, num_slots, 0)
 
 
 def attention_mask(query_positions: Tensor, key_positions: Tensor, window: int | None) -> Tensor:
@@ -63,15 +64,15 @@ def project_heads(
     Returns:
         Queries (B, N, T, H), keys (B, K, T, H) and values (B, K, T, H).
     """
-
-    def heads(name: str, count: int) -> Tensor:
-        flat = leaf.linear(x, weights[f"self_attn.{name}_proj.weight"])  # (B, T, count * H)
-        split = ops.reshape(flat, (flat.shape[0], flat.shape[1], count, config.head_dim))
-        if config.qk_norm and name != "v":
-            gain = weights[f"self_attn.{name}_norm.weight"]
-            split = leaf.rms_norm(split, gain, config.rms_norm_eps, config.norm_unit_offset)
-        return ops.transpose(split, (0, 2, 1, 3))
-
-    queries = apply_rope(heads("q", config.num_attention_heads), cos, sin)
-    keys = apply_rope(heads("k", config.num_key_value_heads), cos, sin)
-    return queries, keys, heads("v", config.num_key_value_heads)
+    num_heads, num_kv_heads = config.num_attention_heads, config.num_key_value_heads
+    flat = leaf.linear(x, weights["self_attn.qkv_proj.weight"])  # (B, T, (N + 2 K) * H)
+    heads = ops.reshape(flat, (*flat.shape[:2], num_heads + 2 * num_kv_heads, config.head_dim))
+    rotated, values = heads[:, :, :-num_kv_heads], heads[:, :, -num_kv_heads:]  # queries and keys go together
+    if config.qk_norm:
+        gains = [
+            ops.broadcast_to(weights[f"self_attn.{name}_norm.weight"], (count, config.head_dim))
+            for name, count in (("q", num_heads), ("k", num_kv_heads))
+        ]
+        rotated = leaf.rms_norm(rotated, ops.concatenate(gains), config.rms_norm_eps, config.norm_unit_offset)
+    rotated = apply_rope(ops.transpose(rotated, (0, 2, 1, 3)), cos, sin)  # (B, N + K, T, H)
+    return rotated[:, :num_heads], rotated[:, num_heads:], ops.transpose(values, (0, 2, 1, 3))

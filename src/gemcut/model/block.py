@@ -40,7 +40,7 @@ def begin_block(
         Queries (B, N, T, H), keys (B, K, T, H), values (B, K, T, H), in the weights' type.
     """
     normed = _norm(weights, "input_layernorm", x, config, leaf)
-    normed = ops.cast(normed, weights["self_attn.q_proj.weight"].dtype)
+    normed = ops.cast(normed, weights["self_attn.qkv_proj.weight"].dtype)
     return project_heads(weights, normed, cos, sin, config, leaf)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from gemcut.config import DecoderConfig
-from gemcut.config.parameters import EMBEDDING, FINAL_NORM, OUTPUT_HEAD, layer_shapes
+from gemcut.config.parameters import EMBEDDING, FINAL_NORM, OUTPUT_HEAD, fused_layer_shapes
 from gemcut.model.attention import attention_mask
 from gemcut.model.backend_ops import leaf_ops
 from gemcut.model.block import begin_block, finish_block, residual_dtype
@@ -18,14 +18,15 @@ from gemcut.model.leaf_ops import LeafOps
 from gemcut.model.rope import rope_tables
 
 Tensor = Any
-TensorSource = Callable[[str, tuple[int, ...], str], Any]
+TensorSource = Callable[[tuple[str, ...], tuple[int, ...], str], Any]
 
 
 def random_tensors(config: DecoderConfig, seed: int = 0) -> TensorSource:
     """A source of seeded random weights: normal with deviation 0.02, norm gains that leave the scale alone."""
     generator = np.random.default_rng(seed)
 
-    def tensor(name: str, shape: tuple[int, ...], dtype: str) -> Tensor:
+    def tensor(names: tuple[str, ...], shape: tuple[int, ...], dtype: str) -> Tensor:
+        del names  # the shape tells a norm gain from a matrix
         if len(shape) == 1:
             return ops.full(shape, 0.0 if config.norm_unit_offset else 1.0, dtype=dtype)
         values = generator.standard_normal(shape, dtype=np.float32)
@@ -36,15 +37,16 @@ def random_tensors(config: DecoderConfig, seed: int = 0) -> TensorSource:
 
 
 class DecoderBlock(keras.layers.Layer):
-    """One layer's variables, named as in the checkpoint, and its cacheless forward pass."""
+    """One layer's variables and its cacheless forward pass."""
 
     def __init__(self, config: DecoderConfig, layer_index: int, source: TensorSource, dtype: str) -> None:
-        super().__init__(name=f"layers.{layer_index}", dtype=dtype)
+        # Keras would cast the residual stream and the rotation's angles to `dtype`; both may be wider.
+        super().__init__(name=f"layers.{layer_index}", dtype=dtype, autocast=False)
         self.config = config
         self.layer_index = layer_index
         self.tensors = {
-            name: _variable(self, name, f"model.layers.{layer_index}.{name}", shape, source)
-            for name, shape in layer_shapes(config).items()
+            name: _variable(self, name, tuple(f"model.layers.{layer_index}.{part}" for part in parts), shape, source)
+            for name, (shape, parts) in fused_layer_shapes(config).items()
         }
         self.built = True
 
@@ -65,9 +67,8 @@ class Decoder(keras.Model):
 
     Args:
         config: What it has.
-        source: Called as source(name, shape, dtype) once for each tensor of
-            `gemcut.config.parameters.parameter_shapes`, in that order; returns its value.
-            None draws random weights.
+        source: Called as source(names, shape, dtype) once for each variable; returns its value, the tensors
+            of those names (see `gemcut.config.parameters`) stacked by rows. None draws random weights.
         dtype: "float32", "bfloat16" or "float16": the type of weights and arithmetic.
     """
 
@@ -76,11 +77,11 @@ class Decoder(keras.Model):
         source = source or random_tensors(config)
         self.config = config
         width, rows = config.hidden_size, config.vocab_size
-        self.embedding = _variable(self, "embed_tokens.weight", EMBEDDING, (rows, width), source)
+        self.embedding = _variable(self, "embed_tokens.weight", (EMBEDDING,), (rows, width), source)
         self.blocks = [DecoderBlock(config, index, source, dtype) for index in range(config.num_hidden_layers)]
-        self.final_norm = _variable(self, "norm.weight", FINAL_NORM, (width,), source)
+        self.final_norm = _variable(self, "norm.weight", (FINAL_NORM,), (width,), source)
         self.output_head = (
-            None if config.tie_word_embeddings else _variable(self, OUTPUT_HEAD, OUTPUT_HEAD, (rows, width), source)
+            None if config.tie_word_embeddings else _variable(self, OUTPUT_HEAD, (OUTPUT_HEAD,), (rows, width), source)
         )
         self.built = True
 
@@ -141,9 +142,9 @@ def head_logits(tree: dict[str, Any], hidden: Tensor, config: DecoderConfig, lea
 
 
 def _variable(
-    layer: keras.layers.Layer, name: str, full_name: str, shape: tuple[int, ...], source: TensorSource
+    layer: keras.layers.Layer, name: str, sources: tuple[str, ...], shape: tuple[int, ...], source: TensorSource
 ) -> keras.Variable:
     def initializer(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-        return source(full_name, tuple(shape), str(keras.backend.standardize_dtype(dtype)))
+        return source(sources, tuple(shape), str(keras.backend.standardize_dtype(dtype)))
 
     return layer.add_weight(name=name, shape=shape, initializer=initializer, dtype=layer.variable_dtype)

@@ -26,9 +26,10 @@ def feed_forward(weights: dict[str, Tensor], x: Tensor, config: DecoderConfig, l
 
     Source: GLU variants, arXiv:2002.05202, section 2.
     """
-    gate = leaf.linear(x, weights["mlp.gate_proj.weight"])  # (B, T, F)
+    both = leaf.linear(x, weights["mlp.gate_up_proj.weight"])  # (B, T, 2 F)
+    gate, up = ops.split(both, 2, axis=-1)
     if config.hidden_activation == "silu":
         gate = ops.silu(gate)
     else:
         gate = ops.gelu(gate, approximate=True)
-    return leaf.linear(gate * leaf.linear(x, weights["mlp.up_proj.weight"]), weights["mlp.down_proj.weight"])
+    return leaf.linear(gate * up, weights["mlp.down_proj.weight"])

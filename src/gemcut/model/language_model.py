@@ -196,15 +196,17 @@ class KerasLanguageModel:
         if len(token_ids) != cache.batch_size:
             raise UsageError(f"token_ids: {len(token_ids)} sequences for a cache of {cache.batch_size}.")
         rows = [list(map(int, row)) for row in token_ids]
-        for index, row in enumerate(rows):
-            if row and not (min(row) >= 0 and max(row) < self.config.vocab_size):
-                wrong = next(token for token in row if not 0 <= token < self.config.vocab_size)
+        for known, row in zip(cache.token_ids, rows, strict=True):
+            wrong = next((token for token in row if not 0 <= token < self.config.vocab_size), None)
+            if wrong is not None:
                 raise UsageError(f"token_ids: {wrong} is not a token id, expected 0 to {self.config.vocab_size - 1}.")
-            total = len(cache.token_ids[index]) + len(row)
+            total = len(known) + len(row)
             if total > cache.capacity:
                 raise ContextLengthError(f"a sequence of {total} tokens does not fit the cache of {cache.capacity}.")
+        for index, row in enumerate(rows):  # only now that all are known to fit: a refused call changes nothing
             cache.token_ids[index] += row
-            cache.answer_starts[index] = len(cache.token_ids[index])
+            if row:
+                cache.answer_starts[index] = len(cache.token_ids[index])
         return rows
 
     def _check_decode(self, cache: KerasKVCache, num_steps: int, mask: np.ndarray | None) -> None:

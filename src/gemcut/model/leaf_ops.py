@@ -71,6 +71,37 @@ class LeafOps:
         """float32 dot products (B, K, R, S) of (B, K, R, H) with (B, K, S, H)."""
         return ops.cast(ops.matmul(queries, ops.swapaxes(keys, -1, -2)), "float32")
 
+    def attend_next(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        caches: tuple[Tensor, Tensor],
+        slots: Tensor,
+        mask: Tensor,
+        scale: float,
+        softcap: float | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Attention of one new position of each sequence, which enters the cache.
+
+        Args:
+            queries: (B, N, 1, H).
+            keys, values: (B, K, 1, H), of the new position.
+            caches: Keys and values (B, K, S, H); their storage may be reused.
+            slots: int32 (B,), where the new position goes.
+            mask: bool (B, 1, R), allowed slots once it is there; R at most S: further slots are empty.
+            scale, softcap: As in `attention`.
+
+        Returns:
+            (B, 1, N * H) in the type of `queries`, and the two caches.
+        """
+        all_keys, all_values = (
+            self.write_token(cache, new, slots) for cache, new in zip(caches, (keys, values), strict=True)
+        )
+        read = mask.shape[2]
+        attended = self.attention(queries, all_keys[:, :, :read], all_values[:, :, :read], mask, scale, softcap)
+        return attended, (all_keys, all_values)
+
     def write_token(self, cache: Tensor, new: Tensor, slots: Tensor) -> Tensor:
         """The cache with one position of each sequence replaced.
 

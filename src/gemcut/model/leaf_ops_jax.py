@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gemcut.model.leaf_ops import LeafOps
+from gemcut.model.leaf_ops_xla import XlaOps
 
 Tensor = Any
 
 
-class BackendOps(LeafOps):
+class BackendOps(XlaOps):
     """What XLA does better when asked in its own words."""
 
     def linear(self, x: Tensor, weight: Tensor) -> Tensor:

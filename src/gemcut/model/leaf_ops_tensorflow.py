@@ -7,12 +7,12 @@ from typing import Any
 import tensorflow as tf
 from keras import ops
 
-from gemcut.model.leaf_ops import LeafOps
+from gemcut.model.leaf_ops_xla import XlaOps
 
 Tensor = Any
 
 
-class BackendOps(LeafOps):
+class BackendOps(XlaOps):
     """Products as plain two-dimensional matmuls and in-place cache writes."""
 
     def linear(self, x: Tensor, weight: Tensor) -> Tensor:

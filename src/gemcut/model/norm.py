@@ -14,7 +14,7 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float, unit_offset: bool) -> Tensor:
 
     Args:
         x: float (..., D).
-        gain: float (D,), as stored.
+        gain: float (D,), as stored, or (..., D) where gains differ along further axes.
         eps: Added to the mean square.
         unit_offset: True multiplies by (1 + gain) in float32 and casts last (Gemma);
             False casts first and multiplies by gain in the type of `x` (Llama).

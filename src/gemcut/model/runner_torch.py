@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import warnings
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from gemcut.model.steps import DecoderSteps, Layers
 
 Tensor = Any
 logger = logging.getLogger("gemcut")
+# Keras computes result types through functools.lru_cache; dynamo traces through it and says so, at length.
+warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`", UserWarning)
 COMPILED_SHAPES = 64  # dynamo's own limit of 8 shapes per function is fewer than batch sizes times row counts
 
 

@@ -73,13 +73,22 @@ class BurstProgram:
             state |= {"seen": arrays["seen"], "counts": arrays["counts"]}
         keys = list(state)
 
+        # Outside the loop: XLA would compute sine and cosine anew for every layer that uses them.
+        ahead = self.steps.rope_tables(lengths[:, None] + ops.arange(MAX_BURST, dtype="int32")[None, :])
+
         def goes_on(*values: Any) -> Tensor:
             now = dict(zip(keys, values, strict=True))
             return ops.logical_and(now["made"] < limit, ops.logical_not(ops.all(now["stopped"])))
 
         def advance(*values: Any) -> tuple[Any, ...]:
             now = dict(zip(keys, values, strict=True))
-            now["layers"], hidden = self.steps.step(tree, now["layers"], now["token_ids"], now["lengths"])
+            tables = {
+                kind: (ops.take(cos, now["made"][None], axis=2), ops.take(sin, now["made"][None], axis=2))
+                for kind, (cos, sin) in ahead.items()
+            }
+            now["layers"], hidden = self.steps.step(
+                tree, now["layers"], now["token_ids"], now["lengths"], tables=tables
+            )
             current = arrays | {name: now[name] for name in ("seen", "counts") if name in now}
             uniform = ops.take(uniforms, now["made"], axis=1)
             chosen, *rest = self._choose(self.steps.logits(tree, hidden), current, uniform, variant)

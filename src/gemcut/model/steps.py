@@ -21,6 +21,7 @@ from gemcut.model.rope import rope_tables
 Tensor = Any
 Layers = list[tuple[Tensor, Tensor]]
 Tree = dict[str, Any]
+RopeTables = dict[str, tuple[Tensor, Tensor]]
 
 
 def num_slots(config: DecoderConfig, layer_index: int, capacity: int) -> int:
@@ -79,7 +80,7 @@ class DecoderSteps:
         offsets = ops.arange(length, dtype="int32")[None, :]
         positions = starts[:, None] + offsets  # (B, T)
         chunk_keys = ops.where(offsets < counts[:, None], positions, -1)
-        tables = self._rope_tables(positions)
+        tables = self.rope_tables(positions)
         x = embed(tree, token_ids, config, self.dtype)
         masks: dict[int, Tensor | None] = {}
         written = []
@@ -109,7 +110,13 @@ class DecoderSteps:
         return written, hidden, ops.where((counts > 0)[:, None], last, previous)
 
     def step(
-        self, tree: Tree, layers: Layers, token_ids: Tensor, lengths: Tensor, live: int | None = None
+        self,
+        tree: Tree,
+        layers: Layers,
+        token_ids: Tensor,
+        lengths: Tensor,
+        live: int | None = None,
+        tables: RopeTables | None = None,
     ) -> tuple[Layers, Tensor]:
         """Append one token to each sequence.
 
@@ -119,28 +126,28 @@ class DecoderSteps:
             token_ids: int32 (B,).
             lengths: int32 (B,), tokens in the cache before this one.
             live: Slots from 0 that hold anything, where the caller knows; None reads all of them.
+            tables: `rope_tables(lengths[:, None])`, where the caller has them.
 
         Returns:
             The cache and the hidden states (B, D).
         """
         config = self.config
-        tables = self._rope_tables(lengths[:, None])
+        tables = tables or self.rope_tables(lengths[:, None])
         x = embed(tree, token_ids[:, None], config, self.dtype)  # (B, 1, D)
-        masks: dict[int, Tensor] = {}
+        masks: dict[int, tuple[Tensor, Tensor]] = {}  # by slots: mask, and where the new position goes
         written = []
         for index, weights in enumerate(tree["layers"]):
-            keys_cache, values_cache = layers[index]
-            slots = keys_cache.shape[2]
-            read = slots if live is None else min(slots, live)
+            slots = layers[index][0].shape[2]
             if slots not in masks:
-                held = slot_positions(lengths + 1, slots)[:, :read]
-                masks[slots] = attention_mask(lengths[:, None], held, config.window(index))
+                held = slot_positions(lengths + 1, slots)[:, : slots if live is None else min(slots, live)]
+                mask = attention_mask(lengths[:, None], held, config.window(index))
+                masks[slots] = mask, ops.mod(lengths, slots)
+            mask, places = masks[slots]
             queries, keys, values = self.begin(weights, x, *tables[config.layer_types[index]], config, self.leaf)
-            keys_cache = self.leaf.write_token(keys_cache, keys, ops.mod(lengths, slots))
-            values_cache = self.leaf.write_token(values_cache, values, ops.mod(lengths, slots))
-            attended = self._attend(queries, keys_cache[:, :, :read], values_cache[:, :, :read], masks[slots])
+            scale, softcap = config.query_scale, config.attn_logit_softcapping
+            attended, caches = self.leaf.attend_next(queries, keys, values, layers[index], places, mask, scale, softcap)
             x = self.finish(weights, x, attended, config, self.leaf)
-            written.append((keys_cache, values_cache))
+            written.append(caches)
         return written, normalized(tree, x, config, self.leaf)[:, 0]
 
     def logits(self, tree: Tree, hidden: Tensor) -> Tensor:
@@ -157,7 +164,8 @@ class DecoderSteps:
         config = self.config
         return self.leaf.attention(queries, keys, values, mask, config.query_scale, config.attn_logit_softcapping)
 
-    def _rope_tables(self, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def rope_tables(self, positions: Tensor) -> RopeTables:
+        """Cosine and sine (B, 1, T, H / 2) of positions (B, T), by kind of layer."""
         config = self.config
         used = set(config.layer_types)
         return {

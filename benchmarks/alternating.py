@@ -1,0 +1,112 @@
+"""Two programs measured by turns: the only way to compare speeds on a shared, noisy machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SETTLE_SECONDS = 0.5  # thread pools of the other program go to sleep
+
+
+class Worker:
+    """A child process that answers one measured run for each request line.
+
+    Args:
+        name: For the table.
+        command: Its command line.
+        environment: Added to this process's own.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self._errors = tempfile.TemporaryFile(mode="w+")
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self.versions: dict[str, str] = self._answer()["ready"]
+
+    def run(self, prompt_ids: Sequence[int], new_tokens: int) -> dict[str, Any]:
+        """One run: {"seconds", "token_ids"}."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps([list(prompt_ids), new_tokens]) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        self._errors.seek(0)
+        raise RuntimeError(f"{self.name}: ended with {self._process.wait()} and no answer: {self._errors.read()[-2000:]}")
+
+
+@dataclasses.dataclass
+class Comparison:
+    """Figures of one kind of work, ours and the peer's, in the order they were taken."""
+
+    work: str
+    tokens: int
+    ours: list[float]
+    peers: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Median over the rounds of the peer's time divided by ours: above 1 means that we are faster."""
+        return statistics.median(peer / our for our, peer in zip(self.ours, self.peers, strict=True))
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with the median speeds."""
+        return {
+            "work": self.work,
+            "ratio": self.ratio,
+            "ours_tokens_per_second": self.tokens / statistics.median(self.ours),
+            "peer_tokens_per_second": self.tokens / statistics.median(self.peers),
+            "ours_seconds": self.ours,
+            "peer_seconds": self.peers,
+        }
+
+
+def compare(
+    ours: Worker, peer: Worker, work: str, prompt_ids: Sequence[int], new_tokens: int, tokens: int, rounds: int
+) -> tuple[Comparison, bool]:
+    """The same work by turns, after one run each that is not counted.
+
+    Args:
+        ours, peer: The two programs.
+        work: Name of the work.
+        prompt_ids: The prompt.
+        new_tokens: Tokens to generate.
+        tokens: Tokens that the speed counts.
+        rounds: Measured rounds; who goes first changes from round to round.
+
+    Returns:
+        The figures, and whether both generated the same tokens.
+    """
+    first = [worker.run(prompt_ids, new_tokens)["token_ids"] for worker in (ours, peer)]
+    times: dict[str, list[float]] = {ours.name: [], peer.name: []}
+    for index in range(rounds):
+        pair = (ours, peer) if index % 2 == 0 else (peer, ours)
+        for worker in pair:
+            time.sleep(SETTLE_SECONDS)
+            times[worker.name].append(worker.run(prompt_ids, new_tokens)["seconds"])
+    return Comparison(work, tokens, times[ours.name], times[peer.name]), first[0] == first[1]
