@@ -25,6 +25,7 @@ KERAS_ENGINES = ("jax", "tensorflow", "torch")  # in the order that "auto" tries
 ENGINES = ("auto", "native", *KERAS_ENGINES)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ALIGNMENT = 64  # bytes, what XLA asks of memory that it does not copy
+BLOCK_BYTES = 64 << 20
 
 
 def choose_engine(engine: str = "auto") -> str:
@@ -114,8 +115,10 @@ def load_model(
     engine = choose_engine(engine)
     start_engine(engine, threads)
 
+    memory = WeightMemory()
+
     def source(names: tuple[str, ...], shape: tuple[int, ...], dtype: str) -> Any:
-        values, row = aligned_empty(shape, dtype), 0
+        values, row = memory.empty(shape, dtype), 0
         for name in names:
             tensor = checkpoint.tensors[name]
             tensor.read(dtype, out=values[row : row + tensor.shape[0]])
@@ -134,16 +137,25 @@ def random_model(
     return _build(config, None, choose_dtype(dtype, engine))
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """An array that backends on CPU can take over as it is: it begins at a multiple of ALIGNMENT bytes.
+class WeightMemory:
+    """Memory for weights that backends on CPU can take over as it is.
 
-    NumPy asks for huge pages for large arrays; reading weights from them is up to a quarter faster (docs/tried.md).
+    NumPy asks for huge pages for large arrays, and reading weights from those is up to a quarter faster
+    (docs/tried.md); so small tensors share large arrays. Pages that are never written cost nothing.
     """
-    element = STORED_DTYPES[dtype]
-    num_bytes = math.prod(shape) * element.itemsize
-    memory = np.empty(num_bytes + ALIGNMENT, np.uint8)
-    begin = -memory.ctypes.data % ALIGNMENT
-    return memory[begin : begin + num_bytes].view(element).reshape(shape)
+
+    def __init__(self) -> None:
+        self._block = np.empty(0, np.uint8)
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """An uninitialised array that begins at a multiple of ALIGNMENT bytes."""
+        element = STORED_DTYPES[dtype]
+        num_bytes = math.prod(shape) * element.itemsize
+        if num_bytes + ALIGNMENT > self._block.nbytes:
+            self._block = np.empty(max(num_bytes + ALIGNMENT, BLOCK_BYTES), np.uint8)
+        begin = -self._block.ctypes.data % ALIGNMENT
+        memory, self._block = self._block[begin : begin + num_bytes], self._block[begin + num_bytes :]
+        return memory.view(element).reshape(shape)
 
 
 def to_backend(array: np.ndarray, engine: str) -> Any:
@@ -165,7 +177,9 @@ def to_backend(array: np.ndarray, engine: str) -> Any:
         return torch.from_numpy(array)
     import tensorflow as tf
 
-    return tf.convert_to_tensor(array)
+    if array.dtype.name == "bfloat16":  # NumPy's exchange protocol has no bfloat16
+        return tf.bitcast(tf.experimental.dlpack.from_dlpack(array.view(np.uint16).__dlpack__()), tf.bfloat16)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def _build(config: DecoderConfig, source: Any, dtype: str) -> KerasLanguageModel:

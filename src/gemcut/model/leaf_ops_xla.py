@@ -11,13 +11,32 @@ from gemcut.model.leaf_ops import MASKED_SCORE, LeafOps
 Tensor = Any
 
 
+CAUSAL_BLOCKS = 4  # a causal chunk is cut into so many blocks of queries; each sees the keys up to its end only
+LEAST_CAUSAL_TOKENS = 256
+
+
 class XlaOps(LeafOps):
-    """The new position is attended to beside the cache, not in it.
+    """Attention that reads no more than it must, and caches that are written in place."""
 
-    Were the cache written first, XLA would write it twice, for the attention and for the output, and copy it before
-    each: four copies of every cache for one token (docs/tried.md).
-    """
+    def attention(
+        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, softcap: float | None
+    ) -> Tensor:
+        num_queries = queries.shape[2]
+        if mask is not None or num_queries < LEAST_CAUSAL_TOKENS or num_queries % CAUSAL_BLOCKS:
+            return super().attention(queries, keys, values, mask, scale, softcap)
+        width = num_queries // CAUSAL_BLOCKS
+        order = ops.arange(num_queries, dtype="int32")
+        blocks = []
+        for begin in range(0, num_queries, width):
+            end = begin + width
+            seen = (order[None, :end] <= order[begin:end, None])[None]  # (1, width, end)
+            blocks.append(
+                super().attention(queries[:, :, begin:end], keys[:, :, :end], values[:, :, :end], seen, scale, softcap)
+            )
+        return ops.concatenate(blocks, axis=1)
 
+    # The new position is attended to beside the cache, not in it. Were the cache written first, XLA would write it
+    # twice, for the attention and for the output, and copy it before each: four copies a token (docs/tried.md).
     def attend_next(
         self,
         queries: Tensor,
