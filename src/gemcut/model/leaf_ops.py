@@ -16,6 +16,20 @@ Tensor = Any
 
 MASKED_SCORE = -2.0e38  # below any score, yet finite in float32 and bfloat16: a fully masked row stays a number
 
+CAUSAL_BLOCKS = 4
+LEAST_CAUSAL_TOKENS = 256
+
+
+def causal_blocks(num_queries: int) -> list[tuple[int, int]]:
+    """Ranges of queries that causal attention takes one after another, each with the keys up to its end only.
+
+    Four blocks spare three eighths of the work; a short chunk stays whole.
+    """
+    if num_queries < LEAST_CAUSAL_TOKENS or num_queries % CAUSAL_BLOCKS:
+        return [(0, num_queries)]
+    width = num_queries // CAUSAL_BLOCKS
+    return [(begin, begin + width) for begin in range(0, num_queries, width)]
+
 
 class LeafOps:
     """Leaf operations in `keras.ops`."""

@@ -6,13 +6,9 @@ from typing import Any
 
 from keras import ops
 
-from gemcut.model.leaf_ops import MASKED_SCORE, LeafOps
+from gemcut.model.leaf_ops import MASKED_SCORE, LeafOps, causal_blocks
 
 Tensor = Any
-
-
-CAUSAL_BLOCKS = 4  # a causal chunk is cut into so many blocks of queries; each sees the keys up to its end only
-LEAST_CAUSAL_TOKENS = 256
 
 
 class XlaOps(LeafOps):
@@ -21,15 +17,12 @@ class XlaOps(LeafOps):
     def attention(
         self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, softcap: float | None
     ) -> Tensor:
-        num_queries = queries.shape[2]
-        if mask is not None or num_queries < LEAST_CAUSAL_TOKENS or num_queries % CAUSAL_BLOCKS:
+        if mask is not None:
             return super().attention(queries, keys, values, mask, scale, softcap)
-        width = num_queries // CAUSAL_BLOCKS
-        order = ops.arange(num_queries, dtype="int32")
+        order = ops.arange(queries.shape[2], dtype="int32")
         blocks = []
-        for begin in range(0, num_queries, width):
-            end = begin + width
-            seen = (order[None, :end] <= order[begin:end, None])[None]  # (1, width, end)
+        for begin, end in causal_blocks(queries.shape[2]):
+            seen = (order[None, :end] <= order[begin:end, None])[None]  # (1, end - begin, end)
             blocks.append(
                 super().attention(queries[:, :, begin:end], keys[:, :, :end], values[:, :, :end], seen, scale, softcap)
             )
