@@ -26,7 +26,7 @@ class Worker:
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self.name = name
-        self._errors = tempfile.TemporaryFile(mode="w+")
+        self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             command,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **(environment or {})},
@@ -57,17 +57,45 @@ class Worker:
                 answer: dict[str, Any] = json.loads(line)
                 return answer
         self._errors.seek(0)
-        raise RuntimeError(f"{self.name}: ended with {self._process.wait()} and no answer: {self._errors.read()[-2000:]}")
+        raise RuntimeError(
+            f"{self.name}: ended with {self._process.wait()} and no answer: {self._errors.read()[-2000:]}"
+        )
 
 
 @dataclasses.dataclass
 class Comparison:
-    """Figures of one kind of work, ours and the peer's, in the order they were taken."""
+    """Figures of one kind of work, ours and the peer's, in the order they were taken.
+
+    Attributes:
+        work: Its name.
+        tokens: Tokens that the speed counts.
+        ours, peers: Seconds of each round.
+    """
 
     work: str
     tokens: int
-    ours: list[float]
-    peers: list[float]
+    ours: list[float] = dataclasses.field(default_factory=list)
+    peers: list[float] = dataclasses.field(default_factory=list)
+
+    def add(self, ours: Worker, peer: Worker, prompt_ids: Sequence[int], new_tokens: int, rounds: int) -> bool:
+        """Run the same work by turns, after one run each that is not counted; who goes first changes.
+
+        Args:
+            ours, peer: The two programs.
+            prompt_ids: The prompt.
+            new_tokens: Tokens to generate.
+            rounds: Measured rounds.
+
+        Returns:
+            Whether both generated the same tokens.
+        """
+        first = [worker.run(prompt_ids, new_tokens)["token_ids"] for worker in (ours, peer)]
+        figures = {ours.name: self.ours, peer.name: self.peers}
+        for index in range(rounds):
+            for worker in (ours, peer) if index % 2 == 0 else (peer, ours):
+                time.sleep(SETTLE_SECONDS)
+                figures[worker.name].append(worker.run(prompt_ids, new_tokens)["seconds"])
+        return bool(first[0] == first[1])
 
     @property
     def ratio(self) -> float:
@@ -84,29 +112,3 @@ class Comparison:
             "ours_seconds": self.ours,
             "peer_seconds": self.peers,
         }
-
-
-def compare(
-    ours: Worker, peer: Worker, work: str, prompt_ids: Sequence[int], new_tokens: int, tokens: int, rounds: int
-) -> tuple[Comparison, bool]:
-    """The same work by turns, after one run each that is not counted.
-
-    Args:
-        ours, peer: The two programs.
-        work: Name of the work.
-        prompt_ids: The prompt.
-        new_tokens: Tokens to generate.
-        tokens: Tokens that the speed counts.
-        rounds: Measured rounds; who goes first changes from round to round.
-
-    Returns:
-        The figures, and whether both generated the same tokens.
-    """
-    first = [worker.run(prompt_ids, new_tokens)["token_ids"] for worker in (ours, peer)]
-    times: dict[str, list[float]] = {ours.name: [], peer.name: []}
-    for index in range(rounds):
-        pair = (ours, peer) if index % 2 == 0 else (peer, ours)
-        for worker in pair:
-            time.sleep(SETTLE_SECONDS)
-            times[worker.name].append(worker.run(prompt_ids, new_tokens)["seconds"])
-    return Comparison(work, tokens, times[ours.name], times[peer.name]), first[0] == first[1]

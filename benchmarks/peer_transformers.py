@@ -1,6 +1,6 @@
 """Hugging Face transformers as a peer; answers one measured run for each line on standard input.
 
-    python peer_transformers.py FOLDER DTYPE
+python peer_transformers.py FOLDER DTYPE
 """
 
 import json

@@ -1,6 +1,6 @@
 """Write the starter's dequantised float32 weights as a Hugging Face folder, for peers that read no GGUF.
 
-    python prepare_starter.py GGUF_FILE FOLDER
+python prepare_starter.py GGUF_FILE FOLDER
 """
 
 import shutil

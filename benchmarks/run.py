@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alternating import Worker, compare
+from alternating import Comparison, Worker
 from rich.console import Console
 from rich.table import Table
 
@@ -44,33 +44,41 @@ def main() -> None:
     """Run the comparisons named on the command line, all by default."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"out of {', '.join(COMPARISONS)}")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=4, help="measured rounds in each pair of processes")
+    parser.add_argument("--restarts", type=int, default=3, help="fresh pairs of processes")
     arguments = parser.parse_args()
     for name in arguments.names or COMPARISONS:
-        result = measured(name, arguments.rounds)
+        result = measured(name, arguments.rounds, arguments.restarts)
         print_table(name, result)
         path = HERE / "results" / f"{name}.json"
         path.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def measured(name: str, rounds: int) -> dict[str, Any]:
-    """The figures of one comparison."""
+def measured(name: str, rounds: int, restarts: int) -> dict[str, Any]:
+    """The figures of one comparison.
+
+    Both programs start anew several times: where a process's memory comes to lie changes its speed by a quarter.
+    """
     engine, dtype, peer_name, bars = COMPARISONS[name]
-    folder = dequantised_starter()
-    ours = Worker("gemcut", [sys.executable, str(HERE / "worker_gemcut.py"), "starter", engine, dtype])
+    command = [sys.executable, str(HERE / "worker_gemcut.py"), "starter", engine, dtype]
     python = str(KERASHUB_PYTHON) if peer_name == "kerashub" else sys.executable
-    command = [python, str(HERE / f"peer_{peer_name}.py"), str(folder), dtype]
-    peer = Worker(peer_name, command, {"KERAS_BACKEND": engine})
-    try:
-        decode, same_text = compare(ours, peer, "decode", SHORT_PROMPT, DECODE_TOKENS, DECODE_TOKENS, rounds)
-        prefill, _ = compare(ours, peer, "prefill", LONG_PROMPT, 1, len(LONG_PROMPT), rounds)
-    finally:
-        ours.close()
-        peer.close()
+    peer_command = [python, str(HERE / f"peer_{peer_name}.py"), str(dequantised_starter()), dtype]
+    decode = Comparison("decode", DECODE_TOKENS)
+    prefill = Comparison("prefill", len(LONG_PROMPT))
+    same_text = True
+    for _ in range(restarts):
+        ours = Worker("gemcut", command)
+        peer = Worker(peer_name, peer_command, {"KERAS_BACKEND": engine})
+        try:
+            same_text &= decode.add(ours, peer, SHORT_PROMPT, DECODE_TOKENS, rounds)
+            prefill.add(ours, peer, LONG_PROMPT, 1, rounds)
+        finally:
+            ours.close()
+            peer.close()
     return {
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": f"python benchmarks/run.py {name} --rounds {rounds}",
+        "command": f"python benchmarks/run.py {name} --rounds {rounds} --restarts {restarts}",
         "versions": {"python": platform.python_version(), "gemcut": ours.versions, peer_name: peer.versions},
         "machine": machine(),
         "engine": engine,
@@ -94,7 +102,9 @@ def dequantised_starter() -> Path:
 
 def machine() -> dict[str, Any]:
     """Processor, cores and load."""
-    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    names = [
+        line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     return {"cpu": names[0], "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
 
 
@@ -115,4 +125,5 @@ def print_table(name: str, result: dict[str, Any]) -> None:
     Console().print(table)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Gemcut itself, driven as the peers are; answers one measured run for each line on standard input.
 
-    python worker_gemcut.py MODEL ENGINE DTYPE
+python worker_gemcut.py MODEL ENGINE DTYPE
 """
 
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Every notebook keeps its outputs, ran from top to bottom, and holds no error."""
+"""Every notebook keeps its outputs, ran from top to bottom, and holds no error and no notice of one machine."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ def faults(notebook: dict[str, Any]) -> Iterator[str]:
     for output in outputs:
         if output["output_type"] == "error":
             yield f"a cell ended with {output['ename']}: {output['evalue']}."
+        if output.get("name") == "stderr":
+            yield "a cell keeps notices of one machine. Run: python scripts/run_notebooks.py"
 
 
 if __name__ == "__main__":

@@ -35,6 +35,19 @@ def test_the_models_own_sampling_holds_and_is_printed(model, invoke):
     assert "sampling: temperature 0.5, top_k 64, top_p 0.95" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        pytest.param(["--temperature", "0"], "greedy", id="greedy"),
+        pytest.param(
+            ["--temperature", "0", "--repetition-penalty", "1.1"], "greedy, repetition_penalty 1.1", id="penalty"
+        ),
+    ],
+)
+def test_temperature_0_is_called_greedy(model, invoke, flags, said):
+    assert f"sampling: {said}. /help" in invoke("chat", "./m", *flags, stdin="/exit\n").stderr
+
+
 def test_quiet_prints_answers_only(model, invoke):
     result = invoke("chat", "./m", "--quiet", stdin="one\n")
     assert (result.stdout, result.stderr) == ("Mercury é\n", "")
@@ -170,6 +183,7 @@ def test_default_model_says_how_to_get_one(fake, invoke):
     result = invoke("chat")
     assert result.exit_code == 4
     assert "starter-it: this version of Gemcut brings no instruction-tuned starter" in result.stderr
+    assert "gemcut chat PATH" in result.stderr
     assert fake.loads == []
 
 

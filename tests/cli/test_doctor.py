@@ -35,7 +35,12 @@ def facts(monkeypatch):
 def test_findings_in_words(facts, invoke):
     result = invoke("doctor")
     assert result.exit_code == 0
-    for part in ("works on cpu (1.2 s to start)", "none; PyTorch then runs uncompiled", "verified, starter.gguf"):
+    for part in (
+        "works on cpu\n",
+        "none; PyTorch then runs uncompiled",
+        "verified, starter.gguf",
+        "memory        16.00 GiB",
+    ):
         assert part in result.stdout
     assert result.stderr == ""
 

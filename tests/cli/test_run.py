@@ -1,10 +1,13 @@
 """`gemcut run`: where the prompt comes from, what goes where, and how it ends."""
 
 import json
+import sys
 
 import pytest
 
+from gemcut.cli.output import Answer, write_answer
 from gemcut.errors import CheckpointError
+from gemcut.interfaces import Completion, Timings
 
 
 def test_answer_goes_to_standard_output_and_the_rest_to_standard_error(fake, invoke):
@@ -12,8 +15,7 @@ def test_answer_goes_to_standard_output_and_the_rest_to_standard_error(fake, inv
     assert result.exit_code == 0
     assert result.stdout == "Mercury é\n"
     assert "starter: engine jax (auto), dtype float32 (auto), device cpu, loaded in 0.5 s" in result.stderr
-    assert "prompt 7 tokens, prefill" in result.stderr
-    assert "decode" in result.stderr
+    assert result.stderr.endswith("prompt 7 tokens; answer 3 tokens (stop)\n")
     assert fake.calls == [("stream", "The planets are", {"max_tokens": 64, "stop": ()})]
     assert fake.closed
 
@@ -86,9 +88,9 @@ def test_chat_puts_the_prompt_into_the_template_and_stays_greedy(fake, invoke):
         pytest.param(["x", "--file", "p"], "", 2, "PROMPT and --file are both given. Give one", id="two-prompts"),
         pytest.param([""], "", 2, "PROMPT is empty, expected the text to continue", id="empty-prompt"),
         pytest.param([], "\n", 2, "standard input is empty, expected the text", id="empty-input"),
-        pytest.param([], b"ab\xff", 2, "standard input: byte 2 is not UTF-8, expected text in UTF-8", id="not-utf-8"),
+        pytest.param([], b"ab\xff", 3, "standard input: byte 2 is not UTF-8, expected text in UTF-8", id="not-utf-8"),
         pytest.param(["--file", "no/such"], "", 4, "--file no/such: no such file. Check the path", id="no-file"),
-        pytest.param(["--file", "/"], "", 2, "--file /: cannot be read (Is a directory)", id="file-is-folder"),
+        pytest.param(["--file", "/"], "", 3, "--file /: cannot be read (Is a directory)", id="file-is-folder"),
         pytest.param(["x", "--top-k", "40"], "", 2, "--top-k 40 has no effect at temperature 0", id="greedy-top-k"),
         pytest.param(
             ["x", "--temperature", "0", "--min-p", "0.1"], "", 2, "--min-p 0.1 has no effect", id="greedy-min-p"
@@ -110,7 +112,7 @@ def test_interrupt_keeps_what_was_printed(fake, invoke):
     fake.pieces = ["Mer", KeyboardInterrupt()]
     result = invoke("run", "starter", "x")
     assert (result.exit_code, result.stdout) == (130, "Mer\n")
-    assert "1 tokens, interrupted" in result.stderr
+    assert "answer 1 tokens, interrupted" in result.stderr
 
 
 def test_interrupt_with_json_says_so(fake, invoke):
@@ -118,6 +120,23 @@ def test_interrupt_with_json_says_so(fake, invoke):
     result = invoke("run", "starter", "x", "--json")
     assert result.exit_code == 130
     assert json.loads(result.stdout)["finish_reason"] == "interrupted"
+
+
+@pytest.mark.parametrize(("is_terminal", "shown"), [(True, "a\ufffd[2Jb\n\tc\ufffd"), (False, "a\x1b[2Jb\n\tc\x9b")])
+def test_a_terminal_gets_no_control_characters_of_the_models(monkeypatch, capsys, is_terminal, shown):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    write_answer("a\x1b[2Jb\n\tc\x9b")
+    assert capsys.readouterr().out == shown
+
+
+def test_speed_is_told_in_one_line():
+    timings = Timings(
+        prefill_tokens=600, prefill_seconds=2.0, decode_tokens=63, decode_seconds=4.0, compile_seconds=5.25
+    )
+    completion = Completion("x", [1], "length", {"prompt_tokens": 1600, "completion_tokens": 64}, timings=timings)
+    assert Answer("x", [1], completion).speed() == (
+        "prompt 1,600 tokens, 300.0 tok/s; answer 64 tokens, 15.8 tok/s (length); compiling 5.2 s"
+    )
 
 
 def test_interrupted_completion_ends_with_its_exit_code(fake, invoke):

@@ -18,12 +18,14 @@ def test_published_name_without_files_is_shown_from_the_table(invoke):
         "not on this machine; from the table of published models",
         "3,880,099,328",
         "rope_factor",
-        "1,000 tokens",
+        "cache of 1,000 tokens",
         "Gemma Terms of Use, https://ai.google.dev/gemma/terms",
         "google/gemma-3-4b-it",
         "262,208",
     ):
         assert part in result.stdout
+    table = "memory float32 bfloat16 float16 weights 14.45 GiB 7.23 GiB 7.23 GiB cache of 1,000 tokens"
+    assert table in " ".join(result.stdout.split())
     assert result.stderr == ""
 
 

@@ -103,6 +103,11 @@ def cell(count, *outputs, kind="code"):
             ["a cell ended with ValueError: x."],
             id="error",
         ),
+        pytest.param(
+            [cell(1, {"output_type": "stream", "name": "stderr"})],
+            ["a cell keeps notices of one machine. Run: python scripts/run_notebooks.py"],
+            id="notice",
+        ),
     ],
 )
 def test_notebooks(script, cells, expected):

@@ -48,7 +48,7 @@ def choose_engine(engine: str = "auto") -> str:
         )
     running = sys.modules["keras"].backend.backend() if "keras" in sys.modules else None
     if engine == "auto":
-        engine = running or os.environ.get("KERAS_BACKEND") or _first_installed()
+        engine = running if running in KERAS_ENGINES else _preferred_engine()
     if not _installed(engine):
         raise MissingExtraError(f'engine "{engine}": it is not installed. Install it: pip install "gemcut[{engine}]"')
     if running not in (None, engine):
@@ -193,7 +193,15 @@ def _installed(engine: str) -> bool:
     return engine in KERAS_ENGINES and importlib.util.find_spec(engine) is not None
 
 
-def _first_installed() -> str:
+def _preferred_engine() -> str:
+    """What KERAS_BACKEND names, else the first engine that is installed."""
+    named = os.environ.get("KERAS_BACKEND")
+    if named:
+        if named not in KERAS_ENGINES:
+            raise UsageError(
+                f"KERAS_BACKEND is {named!r}, expected one of {', '.join(KERAS_ENGINES)}. Unset it, or name one of them."
+            )
+        return named
     for engine in KERAS_ENGINES:
         if _installed(engine):
             return engine

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from gemcut.cli.bench import bench
 from gemcut.cli.chat import chat
@@ -13,26 +14,54 @@ from gemcut.cli.doctor import doctor
 from gemcut.cli.output import print_error
 from gemcut.cli.run import run
 from gemcut.cli.show import show
-from gemcut.errors import GemcutError
+from gemcut.errors import GemcutError, UsageError
 
 EXIT_CODES = """\b
-Exit codes: 0 done; 1 the work failed; 2 wrong use; 3 bad or unreadable model or data; 4 not found;
-75 interrupted with its state saved, run it again; 130 interrupted."""
+Exit codes: 0 done; 1 the work failed; 2 wrong use; 3 bad or unreadable model
+or data; 4 not found; 75 interrupted with its state saved, run it again;
+130 interrupted."""
 
 MODEL_FORMS = """\b
 MODEL is one of
-  starter                                              the small real model of the `starter` extra
-  gemma-2b-it, gemma-3-270m, mistral-7b-v0.1, ...      a published name
-  hf:ORG/REPO[/FILE][@REVISION]                        in the Hugging Face cache
-  kaggle:OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]     in the Kaggle cache
-  gs://BUCKET/PATH                                     in Gemcut's cache
-  a path                                               to a file or folder
+  starter                        the small real model of the starter extra
+  gemma-2b-it, gemma-3-1b-pt, mistral-7b-v0.1, ...
+                                 a published name
+  a path                         to a file or folder
+  hf:ORG/REPO[/FILE][@REVISION]  in the Hugging Face cache
+  kaggle:OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]
+                                 in the Kaggle cache
+  gs://BUCKET/PATH               in Gemcut's cache
 A model named like a command needs a path: ./chat."""
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
+# Where an error names a command that this version lacks, this says what to do instead.
+_INSTEAD = {
+    "pull": "Download with the hub's own client, for example `hf download ORG/REPO`; gemcut finds what that leaves.",
+}
+
+
+class Commands(TyperGroup):
+    """The sub-commands; one that a later version brings is told from one that never was."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command called `cmd_name`.
+
+        Raises:
+            UsageError: it is reserved for a later version.
+        """
+        from gemcut.hub import COMMAND_NAMES
+
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in COMMAND_NAMES:
+            instead = _INSTEAD.get(cmd_name, "`gemcut --help` lists what it has.")
+            raise UsageError(f"gemcut {cmd_name}: this version of Gemcut does not have this command. {instead}")
+        return command
+
+
 app = typer.Typer(
     name="gemcut",
+    cls=Commands,
     help="Take an open model of the Gemma family down its whole road.",
     epilog=f"{MODEL_FORMS}\n\n{EXIT_CODES}",
     no_args_is_help=True,
@@ -63,17 +92,18 @@ def gemcut_command(
 RUN_EXAMPLES = """\b
 Examples:
   gemcut run starter "The capital of France is" --max-tokens 20
-  gemcut run starter --file story.txt --temperature 0.8 --top-p 0.95 --seed 7
+  gemcut run starter --file story.txt --temperature 0.8 --top-p 0.9 --seed 7
   echo "Once upon a time" | gemcut run starter --json
   gemcut run ./gemma-3-1b-it --chat "Why is the sky blue?" """.rstrip()
 CHAT_EXAMPLES = """\b
 Examples:
   gemcut chat ./gemma-3-1b-it
-  gemcut chat ./gemma-3-1b-it --system "Answer in one sentence." --temperature 0.7
+  gemcut chat ./gemma-3-1b-it --system "Answer in one sentence."
 
 \b
-Inside: /help lists the commands; a line that ends in a backslash goes on in the next;
-\"\"\" begins and ends a message of several lines; Ctrl-C stops an answer, and leaves at the prompt."""
+Inside: /help lists the commands; a line that ends in a backslash goes on in
+the next; \"\"\" begins and ends a message of several lines; Ctrl-C stops an
+answer, and leaves at the prompt."""
 SHOW_EXAMPLES = """\b
 Examples:
   gemcut show starter
@@ -86,7 +116,7 @@ Examples:
 BENCH_EXAMPLES = """\b
 Examples:
   gemcut bench starter
-  gemcut bench starter --engine jax --prompt-tokens 128 --decode-tokens 32 --json
+  gemcut bench starter --engine jax --prompt-tokens 128 --json
   gemcut bench gemma-2b --random-weights --dtype bfloat16"""
 
 app.command("run", epilog=RUN_EXAMPLES, context_settings=_CONTEXT)(run)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gemcut.cli import options
-from gemcut.cli.output import busy, print_fields, print_json
+from gemcut.cli.output import busy, print_fields, print_json, size_in_words
 
 PromptTokensOption = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of the prompt that is timed.")]
 DecodeTokensOption = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens generated and timed.")]
@@ -32,7 +32,11 @@ def bench(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Measure prefill and decode speed, time to the first token, loading time and memory."""
+    """Measure how fast a model is here, and what it takes.
+
+    Prefill and decode speed, time to the first token, loading time and memory: medians of several runs after one that
+    compiles. With --random-weights a published model need not be downloaded.
+    """
     from gemcut.inspect.bench import bench as measure
 
     with busy(f"Measuring {model} ...", quiet):
@@ -50,8 +54,28 @@ def bench(
     if json:
         print_json(figures)
     else:
-        print_fields({name: _rounded(value) for name, value in figures.items()})
+        print_fields(_for_people(figures))
 
 
-def _rounded(value: object) -> object:
-    return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+def _for_people(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures in words and units."""
+    batch = figures["batch"]
+    unit = "tokens/s" if batch == 1 else f"tokens/s, all {batch} sequences together"
+    work = [f"{figures['prompt_tokens']:,} prompt tokens", f"{figures['decode_tokens']:,} decoded tokens"]
+    if figures["depth"]:
+        work.append(f"after {figures['depth']:,} tokens in the cache")
+    if batch > 1:
+        work.append(f"{batch} sequences at once")
+    return {
+        "model": f"{figures['model']}{', random weights' if figures['random_weights'] else ''}",
+        "engine": f"{figures['engine']}, {figures['dtype']}, {figures['device']}, {figures['threads']} threads",
+        "work": f"{', '.join(work)}; median of {figures['repeats']} runs after a first one",
+        "prefill": f"{figures['prefill_tokens_per_second']:,.1f} {unit}",
+        "decode": f"{figures['decode_tokens_per_second']:,.1f} {unit}",
+        "first token": f"{figures['time_to_first_token_seconds']:.3f} s after the prompt",
+        "load": f"{figures['load_seconds']:.1f} s",
+        "first run": f"{figures['first_run_seconds']:.1f} s, compiling included",
+        "weights": f"{size_in_words(figures['weights_bytes'])} in {figures['dtype']}",
+        "peak memory": f"{size_in_words(figures['peak_memory_bytes'])} of this process",
+        "versions": ", ".join(f"{name} {version}" for name, version in figures["versions"].items()),
+    }

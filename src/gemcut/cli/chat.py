@@ -61,11 +61,18 @@ def chat(
     )
     sampling = {**lm.defaults, **chosen}
     options.check_not_greedy(chosen, sampling.get("temperature"))
-    shown = ", ".join(f"{name} {value}" for name, value in sampling.items()) or "greedy"
-    print_notice(f"sampling: {shown}. /help lists commands.", quiet)
+    print_notice(f"sampling: {_in_words(sampling)}. /help lists commands.", quiet)
     settings = {"max_tokens": max_tokens, "stop": stop or (), **sampling}
     talk(lm, Conversation(system), settings, as_json=json, quiet=quiet)
     lm.close()
+
+
+def _in_words(sampling: dict[str, Any]) -> str:
+    """The sampling that holds; at temperature 0 only penalties have a say."""
+    if sampling.get("temperature"):
+        return ", ".join(f"{name} {value}" for name, value in sampling.items())
+    penalty = sampling.get("repetition_penalty")
+    return f"greedy, repetition_penalty {penalty}" if penalty else "greedy"
 
 
 def talk(lm: TextModel, conversation: Conversation, settings: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
@@ -94,7 +101,7 @@ def _answer(lm: TextModel, conversation: Conversation, settings: dict[str, Any],
     """Stream the answer to the last question; Ctrl-C stops it and keeps what was said."""
     try:
         pieces = lm.chat_stream(list(conversation.messages), system=conversation.system, **settings)
-        answer = follow(iter(pieces), echo=not as_json)
+        answer = follow(iter(pieces), echo=not as_json, quiet=quiet)
     except GemcutError:
         conversation.undo()
         raise

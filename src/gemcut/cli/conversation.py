@@ -18,8 +18,9 @@ HELP = """\
 /load FILE    read it back
 /help         this list
 /exit         leave (so do Ctrl-D, and Ctrl-C at the prompt)
-A line that begins with // is sent as it is, with one slash less. A line that ends in a backslash goes on in the
-next. \"\"\" begins and ends a message of several lines. Ctrl-C stops an answer."""
+A line that begins with // is sent as it is, with one slash less. A line that
+ends in a backslash goes on in the next. \"\"\" begins and ends a message of
+several lines. Ctrl-C stops an answer."""
 
 _ROLES = ("user", "assistant", "tool", "system", "developer")
 

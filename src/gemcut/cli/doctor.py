@@ -7,13 +7,14 @@ from typing import Any
 import typer
 
 from gemcut.cli import options
-from gemcut.cli.output import busy, print_fields, print_json
+from gemcut.cli.output import busy, print_fields, print_json, size_in_words
 
 
 def doctor(*, json: options.JsonOption = False, quiet: options.QuietOption = False) -> None:
-    """Check this machine: versions, engines and devices, compiler, processor, starter model, cache.
+    """Check what works on this machine.
 
-    Each engine is tried in a process of its own. The exit code is 1 when no engine works or the starter is damaged.
+    Engines and their devices, processor, memory, compiler, starter model, cache, versions. Each engine is tried in a
+    process of its own. The exit code is 1 when something has to be repaired; an engine that is not installed is none.
     """
     from gemcut.inspect import doctor as examine
 
@@ -32,7 +33,7 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
     engines = {}
     for name, engine in facts["engines"].items():
         if engine["works"]:
-            engines[name] = f"works on {', '.join(engine['devices'])} ({engine['seconds']:.1f} s to start)"
+            engines[name] = f"works on {', '.join(engine['devices'])}"
         else:
             engines[name] = engine["message"]
     starter, cpu, cache = facts["starter"], facts["cpu"], facts["cache"]
@@ -42,11 +43,12 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
         "python": f"{facts['python']} ({facts['executable']})",
         "system": facts["system"],
         "processor": f"{cpu['name']}, {cpu['cores']} cores",
+        "memory": size_in_words(facts["memory_bytes"]) if facts["memory_bytes"] else "not known",
         "instructions": " ".join(cpu["instructions"]) or "not known",
         "C++ compiler": facts["compiler"] or "none; PyTorch then runs uncompiled (apt-get install g++)",
         "starter": f"{state}" + (f", {starter['path']}" if starter["path"] else ""),
         "cache": f"{cache['path']} ({'writable' if cache['writable'] else 'NOT writable'}, "
-        f"{cache['free_bytes'] / 1e9:.1f} GB free)",
+        f"{size_in_words(cache['free_bytes'])} free)",
         "engines": engines,
         "packages": {name: version or "not installed" for name, version in facts["packages"].items()},
         "problems": "; ".join(facts["problems"]) or "none",

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from gemcut.generate import TextModel
     from gemcut.interfaces import Completion, Piece
 
+# Everything below space but newline and tab, DEL, and the C1 block.
+_SHOWN_ON_TERMINAL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 
 def print_error(message: str) -> None:
     """Print `message` on standard error, in red on a terminal."""
@@ -36,9 +39,12 @@ def print_json(value: Any) -> None:
 def write_answer(text: str) -> None:
     """Write a part of the answer to standard output at once.
 
-    Characters that the terminal's encoding lacks become question marks.
+    Characters that the terminal's encoding lacks become question marks. Control characters would be obeyed by a
+    terminal, so there they become U+FFFD; files and pipes get them as they are.
     """
     encoding = sys.stdout.encoding or "utf-8"
+    if sys.stdout.isatty():
+        text = text.translate(_SHOWN_ON_TERMINAL)
     sys.stdout.write(text.encode(encoding, errors="replace").decode(encoding))
     sys.stdout.flush()
 
@@ -103,33 +109,52 @@ class Answer:
         return {**ended, "engine": engine}
 
     def speed(self) -> str:
-        """One line: tokens of the prompt, and tokens per second of prefill and decode."""
+        """One line: tokens of prompt and answer, their speed, why the answer ended, and time spent compiling."""
         if self.completion is None:
-            return f"{len(self.token_ids)} tokens, interrupted"
-        usage, timings = self.completion.usage, self.completion.timings
-        parts = [f"prompt {usage['prompt_tokens']} tokens"]
-        if timings and timings.prefill_seconds:
-            parts.append(f"prefill {timings.prefill_tokens / timings.prefill_seconds:.1f} tok/s")
-        if timings and timings.decode_seconds:
-            parts.append(f"decode {timings.decode_tokens / timings.decode_seconds:.1f} tok/s")
-        if timings and timings.compile_seconds:
-            parts.append(f"{timings.compile_seconds:.1f} s in calls that compiled first")
-        return f"{', '.join(parts)} ({usage['completion_tokens']} tokens, {self.completion.finish_reason})"
+            return f"answer {len(self.token_ids):,} tokens, interrupted"
+        from gemcut.interfaces import Timings
+
+        usage, timings = self.completion.usage, self.completion.timings or Timings()
+        prompt, answer = (f"{usage[kind]:,} tokens" for kind in ("prompt_tokens", "completion_tokens"))
+        if timings.prefill_seconds:
+            prompt += f", {timings.prefill_tokens / timings.prefill_seconds:.1f} tok/s"
+        if timings.decode_seconds:
+            answer += f", {timings.decode_tokens / timings.decode_seconds:.1f} tok/s"
+        parts = [f"prompt {prompt}", f"answer {answer} ({self.completion.finish_reason})"]
+        if timings.compile_seconds:
+            parts.append(f"compiling {timings.compile_seconds:.1f} s")
+        return "; ".join(parts)
 
 
-def follow(pieces: Iterator[Piece], echo: bool) -> Answer:
-    """Read a stream to its end, or to Ctrl-C, writing each piece to standard output when `echo`."""
+def follow(pieces: Iterator[Piece], *, echo: bool, quiet: bool) -> Answer:
+    """Read a stream to its end, or to Ctrl-C, writing each piece to standard output when `echo`.
+
+    Until there is something to show, a terminal shows that the model is at work, unless `quiet`.
+    """
     answer = Answer()
-    try:
-        for piece in pieces:
-            answer.text += piece.text
-            answer.token_ids += piece.token_ids
-            answer.completion = piece.completion
-            if echo:
-                write_answer(piece.text)
-    except KeyboardInterrupt:
-        answer.completion = None
+    with contextlib.ExitStack() as waiting:
+        waiting.enter_context(busy("Generating ...", quiet))
+        try:
+            for piece in pieces:
+                answer.text += piece.text
+                answer.token_ids += piece.token_ids
+                answer.completion = piece.completion
+                if echo:
+                    waiting.close()
+                    write_answer(piece.text)
+        except KeyboardInterrupt:
+            answer.completion = None
     return answer
+
+
+def size_in_words(num_bytes: int) -> str:
+    """A size in binary units."""
+    amount = float(num_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.2f} GiB"
 
 
 def print_fields(fields: dict[str, Any], indent: int = 0) -> None:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from gemcut.cli import options
-from gemcut.cli.output import busy, follow, load_model, print_json, print_notice, write_answer
-from gemcut.errors import NotFoundError, UsageError
+from gemcut.cli.output import follow, load_model, print_json, print_notice, write_answer
+from gemcut.errors import DataError, NotFoundError, UsageError
 
 PromptArgument = Annotated[
     str | None, typer.Argument(metavar="PROMPT", show_default=False, help="The text to continue.")
@@ -61,8 +61,7 @@ def run(
     # The template only: sampling stays greedy unless told otherwise, whatever the model's own settings are.
     whole = lm.chat_prompt([{"role": "user", "content": text}], system=system) if chat else text
     pieces = lm.stream(whole, max_tokens=max_tokens, stop=stop or (), **sampling)
-    with busy("Generating ...", quiet or not json):
-        answer = follow(iter(pieces), echo=not json)
+    answer = follow(iter(pieces), echo=not json, quiet=quiet)
     if json:
         print_json(answer.as_json(lm.engine))
     else:
@@ -91,7 +90,7 @@ def _read_prompt(prompt: str | None, file: Path | None, quiet: bool) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{where}: byte {error.start} is not UTF-8, expected text in UTF-8. Convert it.") from None
+        raise DataError(f"{where}: byte {error.start} is not UTF-8, expected text in UTF-8. Convert it.") from None
     if prompt is None:
         text = text.removesuffix("\n").removesuffix("\r")
     if not text:
@@ -107,4 +106,4 @@ def _read_file(path: Path) -> bytes:
     except FileNotFoundError:
         raise NotFoundError(f"--file {path}: no such file. Check the path.") from None
     except OSError as error:
-        raise UsageError(f"--file {path}: cannot be read ({error.strerror}). Give a readable text file.") from None
+        raise DataError(f"--file {path}: cannot be read ({error.strerror}). Give a readable text file.") from None

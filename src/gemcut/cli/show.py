@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from gemcut.cli import options
-from gemcut.cli.output import print_fields, print_json
+from gemcut.cli.output import print_fields, print_json, size_in_words
 
 
 def show(
     model: options.ModelArgument, *, context: options.ContextOption = None, json: options.JsonOption = False
 ) -> None:
-    """Show a model's architecture, parameters, file types, memory need, tokenizer and licence.
+    """Show what a model is and how much memory it needs.
 
-    A published name works without its files: what they would be follows from the table of published models.
-    --context adds the memory of a cache of that many tokens.
+    Architecture, parameters, types of the stored tensors, memory of weights and cache, tokenizer, licence. A published
+    name works without its files: what they would be follows from the table of published models. --context adds the
+    memory of a cache of that many tokens.
     """
     from gemcut.inspect import show as show_model
 
@@ -27,26 +28,21 @@ def show(
 
 def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
     """The facts in words and units."""
-    memory = facts["memory"]
     fields: dict[str, Any] = {"model": facts["reference"]}
     if facts["path"]:
         fields |= {"file": facts["path"], "format": facts["format"]}
     else:
         fields["file"] = "not on this machine; from the table of published models"
-    if facts["published"]:
+    if facts["published"] not in ([], [facts["reference"]]):
         fields["same decoder as"] = ", ".join(facts["published"])
     fields["parameters"] = f"{facts['parameters']['total']:,} ({facts['parameters']['embedding']:,} in the embedding)"
     fields["architecture"] = {name: _in_words(value) for name, value in facts["architecture"].items()}
     if facts["types"]:
         fields["tensors by type"] = {
-            row["type"]: f"{row['tensors']:>5} tensors  {_bytes(row['bytes']):>10}  {row['share']:6.1%}"
+            row["type"]: f"{row['tensors']:>5} tensors  {size_in_words(row['bytes']):>10}  {row['share']:6.1%}"
             for row in facts["types"]
         }
-    fields["memory of the weights"] = {name: _bytes(count) for name, count in memory["weights_bytes"].items()}
-    fields["memory of one sequence's cache"] = {
-        f"{row['context']:,} tokens": "  ".join(f"{name} {_bytes(count)}" for name, count in row["bytes"].items())
-        for row in memory["cache"]
-    }
+    fields["memory"] = _memory_table(facts["memory"])
     if facts["tokenizer"]:
         fields["tokenizer"] = {name: _in_words(value) for name, value in facts["tokenizer"].items()}
     licence = facts["licence"]
@@ -57,6 +53,16 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
         if lines:
             fields[title] = {line["name"]: line["reason"] for line in lines} if title != "notes" else "; ".join(lines)
     return fields
+
+
+def _memory_table(memory: dict[str, Any]) -> dict[str, str]:
+    """A row for the weights and one for each size of cache, a column for each dtype."""
+    dtypes = list(memory["weights_bytes"])
+    rows = {"": dtypes, "weights": [size_in_words(memory["weights_bytes"][dtype]) for dtype in dtypes]}
+    for row in memory["cache"]:
+        sizes = [size_in_words(row["bytes"][dtype]) for dtype in dtypes]
+        rows[f"cache of {row['context']:,} tokens"] = sizes
+    return {name: "  ".join(f"{cell:>9}" for cell in cells) for name, cells in rows.items()}
 
 
 def _in_words(value: Any) -> str:
@@ -71,13 +77,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_in_words(item) for item in value)
     return "none" if value is None else str(value)
-
-
-def _bytes(count: int) -> str:
-    """A size in binary units."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}"
-        amount /= 1024
-    return f"{amount:.2f} GiB"

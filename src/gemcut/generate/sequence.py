@@ -89,7 +89,8 @@ class Sequence:
             else:
                 self.token_ids.append(token_id)
                 self._note_logprob(decoded, row, column)
-                shown.append(self._stops.push(self._detokenizer.push(token_id)))
+                if token_id < self._tokenizer.vocab_size:  # rows that pad the embedding stand for no text
+                    shown.append(self._stops.push(self._detokenizer.push(token_id)))
                 if self._stops.hit:
                     self.finish_reason = "stop"
                 elif self._num_generated >= self.limit:
@@ -119,5 +120,6 @@ class Sequence:
         self._logprobs.append(entry)
 
     def _entry(self, token_id: int, logprob: float) -> dict[str, Any]:
-        token = self._tokenizer.token_bytes(token_id).decode("utf-8", errors="replace")
+        is_known = token_id < self._tokenizer.vocab_size
+        token = self._tokenizer.token_bytes(token_id).decode("utf-8", errors="replace") if is_known else ""
         return {"token_id": token_id, "token": token, "logprob": float(logprob)}

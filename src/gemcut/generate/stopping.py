@@ -8,7 +8,10 @@ from gemcut.errors import UsageError
 
 
 class StopStrings:
-    """Cuts a growing text at the first stop string; holds back what could still become one.
+    """Cuts a growing text before a stop string; holds back what could still become one.
+
+    The stop string that is complete first counts, of several that end at the same place the longest, so the cut does
+    not depend on where the pieces end.
 
     Args:
         stops: Non-empty strings.
@@ -29,10 +32,10 @@ class StopStrings:
         if self.hit:
             return ""
         text, self._held = self._held + text, ""
-        found = [place for place in (text.find(stop) for stop in self._stops) if place >= 0]
-        if found:
+        ends_and_begins = [(text.find(stop) + len(stop), text.find(stop)) for stop in self._stops if stop in text]
+        if ends_and_begins:
             self.hit = True
-            return text[: min(found)]
+            return text[: min(ends_and_begins)[1]]
         keep = max((self._overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

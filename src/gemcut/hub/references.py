@@ -142,7 +142,8 @@ def _resolve_starter(reference: Reference) -> Path:
         return starter_path()
     raise NotFoundError(
         f"{reference.text}: this version of Gemcut brings no instruction-tuned starter. "
-        'Name an instruction-tuned model that you have, or complete text with the base model: gemcut run starter "TEXT"'
+        "Talk with an instruction-tuned model that you have, by the path of its file or folder: gemcut chat PATH. "
+        'Or complete text with the base model: gemcut run starter "TEXT"'
     )
 
 

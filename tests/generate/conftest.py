@@ -1,0 +1,131 @@
+"""An engine that follows a script, and the tiny tokenizer: generation without a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gemcut.config import FULL_ATTENTION, DecoderConfig, RopeParameters
+from gemcut.errors import BackendError
+from gemcut.generate import TextModel
+from gemcut.interfaces import DecodedTokens
+from gemcut.text import Tokenizer, chat_template_for
+
+EOS = 1
+Script = Callable[[list[int], int], int]
+
+
+@dataclasses.dataclass
+class ScriptedCache:
+    """The tokens of each row, and how many of them were its prompt."""
+
+    capacity: int
+    rows: list[list[int]]
+    prompts: list[list[int]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(row) for row in self.rows], np.int32)
+
+
+class ScriptedEngine:
+    """A language model whose next token is script(prompt ids, tokens answered so far).
+
+    Attributes:
+        calls: ("new_cache", batch size, max tokens), ("prefill", lengths) and ("decode", steps, options, ...).
+        uniforms: The draws that each decode call was given.
+        compiled: What `num_compiled` answers next, else 0.
+    """
+
+    engine, dtype, device, num_threads = "scripted", "float32", "cpu", 1
+
+    def __init__(self, script: Script, context: int = 60) -> None:
+        rope = ((FULL_ATTENTION, RopeParameters()),)
+        self.config = DecoderConfig(704, 8, 8, 1, 1, 1, 8, context, (FULL_ATTENTION,), None, rope, 8)
+        self.script, self.calls, self.uniforms = script, [], []
+        self.is_closed = False
+        self.compiled: list[int] = []
+
+    def num_compiled(self) -> int:
+        return self.compiled.pop(0) if self.compiled else 0
+
+    def new_cache(self, batch_size: int, max_tokens: int) -> ScriptedCache:
+        if self.is_closed:
+            raise BackendError("model: it was closed, so its weights are gone. Load it again.")
+        assert max_tokens <= self.config.max_position_embeddings
+        self.calls.append(("new_cache", batch_size, max_tokens))
+        return ScriptedCache(max_tokens, [[] for _ in range(batch_size)], [])
+
+    def prefill(self, cache: ScriptedCache, token_ids: Any) -> None:
+        self.calls.append(("prefill", [len(row) for row in token_ids]))
+        cache.rows = [list(row) for row in token_ids]
+        cache.prompts = [list(row) for row in token_ids]
+
+    def decode(self, cache, num_steps, options, uniforms, *, num_top_logprobs=None, mask=None, stop_token_ids=()):
+        assert uniforms.shape == (len(cache.rows), num_steps) == (len(options), num_steps)
+        assert mask is None
+        self.calls.append(("decode", num_steps, tuple(stop_token_ids)))
+        self.uniforms.append(uniforms)
+        columns, stopped = [], [False] * len(cache.rows)
+        while len(columns) < num_steps and not all(stopped):
+            column = []
+            for index, (row, prompt) in enumerate(zip(cache.rows, cache.prompts, strict=True)):
+                column.append(self.script(prompt, len(row) - len(prompt)))
+                row.append(column[-1])
+                stopped[index] |= column[-1] in stop_token_ids
+            columns.append(column)
+        assert max(map(len, cache.rows)) <= cache.capacity
+        token_ids = np.array(columns, np.int32).T
+        if num_top_logprobs is None:
+            return DecodedTokens(token_ids)
+        logprobs = -token_ids.astype(np.float32) / 1000
+        if not num_top_logprobs:
+            return DecodedTokens(token_ids, logprobs)
+        best = np.stack([token_ids + rank for rank in range(num_top_logprobs)], axis=-1).astype(np.int32)
+        return DecodedTokens(token_ids, logprobs, best, -best.astype(np.float32) / 1000)
+
+    def logits(self, token_ids):
+        return np.zeros((len(token_ids), 704), np.float32)
+
+    def score(self, token_ids):
+        return [np.array([-0.5 * token_id for token_id in row[1:]], np.float32) for row in token_ids]
+
+    def hidden_states(self, token_ids):
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """The tiny Gemma tokenizer of the text tests."""
+    file = Path(__file__).resolve().parents[1] / "text" / "data" / "tiny-gemma.model"
+    return Tokenizer.from_sentencepiece(file.read_bytes(), where=file.name)
+
+
+@pytest.fixture(scope="session")
+def saying(tokenizer: Tokenizer) -> Callable[..., Script]:
+    """A script that answers with a text, or ids, and then ends."""
+
+    def make(answer: str | list[int]) -> Script:
+        token_ids = tokenizer.encode(answer, add_bos=False) if isinstance(answer, str) else answer
+        return lambda prompt, index: token_ids[index] if index < len(token_ids) else EOS
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def scripted(tokenizer: Tokenizer) -> Callable[..., TextModel]:
+    """A text model on a scripted engine; `lm.engine_model` is the engine."""
+
+    def make(script: Script, *, context: int = 60, template: bool = True, **options: Any) -> TextModel:
+        chosen = chat_template_for(tokenizer, "gemma3_text", where="test") if template else None
+        return TextModel(ScriptedEngine(script, context), tokenizer, chosen, **options)
+
+    return make
