@@ -17,6 +17,8 @@ export PROMPT
 
 # More arguments for pytest, such as PYTEST_ARGS="-x tests/text".
 PYTEST_ARGS ?=
+# The slowest first.
+BACKEND_TESTS := test-tensorflow test-jax test-torch
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +29,7 @@ PACKAGING := pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROOFS := $(sort $(patsubst benchmarks/proof_%.py,%,$(wildcard benchmarks/proof_*.py)))
 
-.PHONY: help run setup test check format bench docs clean
+.PHONY: help run setup test $(BACKEND_TESTS) test-plain check format bench docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +42,17 @@ run: $(INSTALLED_RUN) ## Install what it takes and complete PROMPT with the real
 
 setup: $(INSTALLED_ALL) ## Install all that tests and checks need, the three backends included
 
-test: $(INSTALLED_ALL) ## Run the tests
-	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+test: $(INSTALLED_ALL) ## Run the tests; those that need a Keras backend once on each
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(BACKEND_TESTS) test-plain
+
+# Keras takes one backend a process. Exit code 5 is no failure: PYTEST_ARGS left this process without tests.
+$(BACKEND_TESTS): test-%:
+	@echo "Tests of the $* backend"
+	@KERAS_BACKEND=$* $(BIN)/python -m pytest -q -m backend $(PYTEST_ARGS) || [ $$? = 5 ]
+
+test-plain:
+	@echo "Tests without a backend"
+	@$(BIN)/python -m pytest -q -m "not backend" $(PYTEST_ARGS) || [ $$? = 5 ]
 
 check: $(INSTALLED_ALL) ## Format, lint, types, import layers, size budgets, docs, notebooks; no tests
 	$(BIN)/ruff format --check .
@@ -50,6 +61,7 @@ check: $(INSTALLED_ALL) ## Format, lint, types, import layers, size budgets, doc
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/check_budgets.py
 	$(BIN)/python scripts/cli_docs.py --check
+	$(BIN)/python scripts/model_docs.py --check
 	$(BIN)/python scripts/check_docs.py
 	$(BIN)/python scripts/check_notebooks.py
 
@@ -57,11 +69,19 @@ format: $(INSTALLED_ALL) ## Format the code and sort its imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(INSTALLED_ALL) ## Write docs/cli.md from the --help pages
+docs: $(INSTALLED_ALL) ## Write what is generated: docs/cli.md, the table of docs/models.md, the notebooks' outputs
 	$(BIN)/python scripts/cli_docs.py
+	$(BIN)/python scripts/model_docs.py
+	$(BIN)/python scripts/run_notebooks.py
 
-bench: $(INSTALLED_ALL) ## Measure speed and memory against the peers; tables and benchmarks/results/*.json
+bench: $(INSTALLED_ALL) .venv-kerashub/.installed ## Measure speed against the peers: tables, benchmarks/results/*.json
 	$(BIN)/python benchmarks/run.py
+
+# KerasHub drags in the whole of TensorFlow, so it has an environment of its own.
+.venv-kerashub/.installed: benchmarks/requirements-kerashub.txt | $(BIN)/python
+	"$(PYTHON)" -m venv .venv-kerashub
+	.venv-kerashub/bin/python -m pip install -q -r benchmarks/requirements-kerashub.txt
+	@touch $@
 
 # A slow proof: benchmarks/proof_NAME.py, whose first docstring line `make help` prints.
 proof-%: $(INSTALLED_ALL)

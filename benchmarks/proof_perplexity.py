@@ -91,8 +91,9 @@ def _by_transformers(passages: list[str]) -> list[tuple[float, int]]:
     scored = []
     with torch.no_grad():
         for row in map(tokenizer.encode, passages):
-            logprobs = model(torch.tensor([row])).logits[0, :-1].double().log_softmax(-1)
-            scored.append((float(logprobs[torch.arange(len(row) - 1), row[1:]].sum()), len(row) - 1))
+            logprobs = model(torch.tensor([row])).logits[0, :-1].log_softmax(-1)
+            chosen = logprobs[torch.arange(len(row) - 1), row[1:]].double()
+            scored.append((float(chosen.sum()), len(row) - 1))
     return scored
 
 

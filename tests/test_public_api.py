@@ -10,7 +10,7 @@ import pytest
 import gemcut
 
 PARAMETERS = {
-    "Completion": "text token_ids finish_reason usage logprobs",
+    "Completion": "text token_ids finish_reason usage logprobs timings",
     "DecoderConfig": (
         "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
         "max_position_embeddings layer_types sliding_window rope_parameters query_pre_attn_scalar rms_norm_eps "

@@ -15,7 +15,7 @@ from gemcut import hub
 
 PROMPTS = {
     "The capital of France is": 20,
-    "The planets of the solar system, in order from the Sun, are": 64,
+    "The planets of the solar system, in order from the Sun, are": 32,
     "def fibonacci(n):\n": 20,
 }
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import math
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +75,8 @@ def start_engine(engine: str, threads: int | None = None) -> None:
     if threads is not None:
         _set_threads(engine, threads)
     try:
-        importlib.import_module("keras")
+        with _quiet_start() if engine == "tensorflow" else contextlib.nullcontext():
+            importlib.import_module("keras")
     except ImportError as error:
         raise MissingExtraError(
             f'engine "{engine}": Keras does not import here ({error}). Install it: pip install "gemcut[{engine}]"'
@@ -182,6 +186,27 @@ def to_backend(array: np.ndarray, engine: str) -> Any:
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keep what TensorFlow's C++ code writes to standard error while it is imported; show it only on failure.
+
+    Its own setting, TF_CPP_MIN_LOG_LEVEL, comes too late for the first lines.
+    """
+    sys.stderr.flush()
+    kept, original = tempfile.TemporaryFile(), os.dup(2)  # noqa: SIM115 - closed below
+    os.dup2(kept.fileno(), 2)
+    try:
+        yield
+    except BaseException:
+        kept.seek(0)
+        os.write(original, kept.read())
+        raise
+    finally:
+        os.dup2(original, 2)
+        os.close(original)
+        kept.close()
+
+
 def _build(config: DecoderConfig, source: Any, dtype: str) -> KerasLanguageModel:
     from gemcut.model.decoder import Decoder
     from gemcut.model.language_model import KerasLanguageModel
@@ -199,7 +224,7 @@ def _preferred_engine() -> str:
     if named:
         if named not in KERAS_ENGINES:
             raise UsageError(
-                f"KERAS_BACKEND is {named!r}, expected one of {', '.join(KERAS_ENGINES)}. Unset it, or name one of them."
+                f"KERAS_BACKEND is {named!r}, expected one of {', '.join(KERAS_ENGINES)}. Name one, or unset it."
             )
         return named
     for engine in KERAS_ENGINES:
