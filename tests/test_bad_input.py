@@ -56,7 +56,9 @@ def change_header(folder, change):
 
 
 def first_two(header):
-    return sorted((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"])[:2]
+    return sorted((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"])[
+        :2
+    ]
 
 
 def cut_safetensors(folder):
@@ -157,7 +159,11 @@ def template_that_is_no_template(folder):
 
 
 HF_CASES = [
-    (cut_safetensors, 3, "model.safetensors: its tensors need 259456 bytes, the file has 259356. The file is cut short"),
+    (
+        cut_safetensors,
+        3,
+        "model.safetensors: its tensors need 259456 bytes, the file has 259356. The file is cut short",
+    ),
     (cut_safetensors_header, 3, "bytes, the file has 60. The file is cut short"),
     (long_safetensors, 3, "its tensors need 259456 bytes, the file has 259520. The rest belongs to no tensor"),
     (huge_safetensors_header, 3, "claims a header of 4611686018427387904 bytes, expected at most 100000000"),
@@ -270,7 +276,10 @@ def gguf_without_a_tokenizer(path):
 
 GGUF_CASES = [
     (cut_gguf, '"output.weight" ends at byte 261824, the file has 261760. The file is cut short or damaged'),
-    (cut_gguf_header, "the length of metadata key 0 at byte 24 needs 8 bytes, the file has 6 more. The file is cut short or damaged"),
+    (
+        cut_gguf_header,
+        "the length of metadata key 0 at byte 24 needs 8 bytes, the file has 6 more. The file is cut short or damaged",
+    ),
     (huge_gguf_tensor_count, "claims a number of tensors of 1152921504606846976, expected at most 262144"),
     (huge_gguf_metadata_count, "claims a number of metadata keys of 1152921504606846976, expected at most 65536"),
     (huge_gguf_shape, '"output_norm.weight" ends at byte 4611686018427559488, the file has 261824'),
@@ -305,7 +314,9 @@ def test_tokenizer_that_does_not_match_the_embedding(write_tiny_model, tmp_path,
     [
         pytest.param(["gema-2b", "hi"], 4, "Close names: gemma-2b", id="unknown-name"),
         pytest.param(["./no/such/folder", "hi"], 4, "no/such/folder", id="no-such-path"),
-        pytest.param(["hf:broken", "hi"], 2, "hf:broken: not a reference of the form hf:ORG/REPO", id="broken-reference"),
+        pytest.param(
+            ["hf:broken", "hi"], 2, "hf:broken: not a reference of the form hf:ORG/REPO", id="broken-reference"
+        ),
         pytest.param(["", "hi"], 2, "The model reference is empty", id="empty-reference"),
         pytest.param(["starter", ""], 2, "PROMPT is empty, expected the text to continue", id="empty-prompt"),
     ],
@@ -339,7 +350,9 @@ class TestWhileLoadingOrAnswering:
         ("template", "message"),
         [
             pytest.param(
-                "{{ raise_exception('no such role') }}", "the template refuses these messages: no such role", id="raises"
+                "{{ raise_exception('no such role') }}",
+                "the template refuses these messages: no such role",
+                id="raises",
             ),
             pytest.param("{{ ''.__class__.__mro__ }}", "tries what a template must not do (access to", id="escapes"),
             pytest.param("{{ messages[0].nothing.at_all }}", "fails on these messages", id="fails"),

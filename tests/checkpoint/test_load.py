@@ -49,7 +49,9 @@ def test_unknown_engine_is_named(no_keras):
 
 
 def test_native_engine_is_not_there_yet(no_keras):
-    with pytest.raises(MissingExtraError, match=r'engine "native": this installation has no C\+\+ engine. Use --engine'):
+    with pytest.raises(
+        MissingExtraError, match=r'engine "native": this installation has no C\+\+ engine. Use --engine'
+    ):
         choose_engine("native")
 
 
@@ -90,7 +92,9 @@ def test_auto_follows_keras_backend(no_keras, installed, monkeypatch):
 
 def test_keras_backend_that_is_no_engine(no_keras, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "openvino")
-    with pytest.raises(UsageError, match="KERAS_BACKEND is 'openvino', expected one of jax, tensorflow, torch. Unset it"):
+    with pytest.raises(
+        UsageError, match="KERAS_BACKEND is 'openvino', expected one of jax, tensorflow, torch. Unset it"
+    ):
         choose_engine()
     assert choose_engine("jax") == "jax"
 
@@ -178,7 +182,9 @@ class TestStarted:
         model.close()
         number_format = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}[dtype]
         kept = np.concatenate([array.ravel() for array in found.values()])
-        expected = np.concatenate([array.astype(number_format).astype(np.float32).ravel() for array in weights.values()])
+        expected = np.concatenate(
+            [array.astype(number_format).astype(np.float32).ravel() for array in weights.values()]
+        )
         assert np.sort(kept).tolist() == np.sort(expected).tolist()
 
     def test_random_model_has_the_shapes_of_its_configuration(self, engine, configs):

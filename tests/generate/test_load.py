@@ -119,7 +119,9 @@ def test_logprobs_are_the_scores(lm):
         assert entry["top"][0] == pytest.approx(
             {"token_id": token_id, "token": entry["token"], "logprob": entry["logprob"]}, abs=1e-6
         )
-        assert [top["logprob"] for top in entry["top"]] == sorted((top["logprob"] for top in entry["top"]), reverse=True)
+        assert [top["logprob"] for top in entry["top"]] == sorted(
+            (top["logprob"] for top in entry["top"]), reverse=True
+        )
 
 
 @backend
@@ -162,7 +164,12 @@ def test_model_that_was_closed(folder, engine, monkeypatch):
     lm = gemcut.load(folder, engine=engine, dtype="float32", context=50)
     assert lm.context == 50
     lm.close()
-    for call in (lambda: lm.generate("a"), lambda: list(lm.stream("a")), lambda: lm.logits([2]), lambda: lm.keras_model):
+    for call in (
+        lambda: lm.generate("a"),
+        lambda: list(lm.stream("a")),
+        lambda: lm.logits([2]),
+        lambda: lm.keras_model,
+    ):
         with pytest.raises(BackendError, match="model: it was closed, so its weights are gone. Load it again"):
             call()
 
@@ -177,7 +184,9 @@ def test_context_beyond_the_model(folder, engine):
 def test_own_chat_template_means_instruction_tuned(write_tiny_model, tmp_path, engine):
     folder = write_tiny_model(tmp_path / "tuned")
     (folder / "chat_template.jinja").write_text("{{ bos_token }}{{ messages[0].content }}")
-    (folder / "generation_config.json").write_text(json.dumps({"do_sample": True, "top_k": 64, "eos_token_id": [1, 99]}))
+    (folder / "generation_config.json").write_text(
+        json.dumps({"do_sample": True, "top_k": 64, "eos_token_id": [1, 99]})
+    )
     lm = gemcut.load(str(folder), engine=engine, dtype="float32")
     assert lm.is_instruction_tuned
     assert lm.defaults == {"temperature": 1.0, "top_k": 64}
@@ -187,7 +196,9 @@ def test_own_chat_template_means_instruction_tuned(write_tiny_model, tmp_path, e
 
 def test_tokenizer_larger_than_the_embedding(write_tiny_model, tmp_path):
     folder = write_tiny_model(tmp_path / "small", vocab_size=600)
-    message = r"uses token ids up to 699, but the embedding has 600 rows. Use the tokenizer that came with these weights"
+    message = (
+        r"uses token ids up to 699, but the embedding has 600 rows. Use the tokenizer that came with these weights"
+    )
     with pytest.raises(TokenizerError, match=message):
         gemcut.load(folder)
 

@@ -18,7 +18,9 @@ def cut(text, stops):
     return text[: min(found)[1]] if found else text
 
 
-@given(pieces=st.lists(letters, max_size=8), stops=st.lists(st.text(alphabet="ab\n", min_size=1, max_size=4), max_size=3))
+@given(
+    pieces=st.lists(letters, max_size=8), stops=st.lists(st.text(alphabet="ab\n", min_size=1, max_size=4), max_size=3)
+)
 @example(pieces=["ab", "c"], stops=["bc"])
 @example(pieces=["a", "b", "c", "d"], stops=["abcd", "bc"])
 @example(pieces=["abcd"], stops=["abcd", "bc"])

@@ -244,7 +244,9 @@ class TestChat:
         ),
         pytest.param({"temperature": 0.7}, {"temperature": 0.7}, id="temperature-means-sampling"),
         pytest.param(
-            {"do_sample": False, "temperature": 0.7, "repetition_penalty": 1.2}, {"repetition_penalty": 1.2}, id="greedy"
+            {"do_sample": False, "temperature": 0.7, "repetition_penalty": 1.2},
+            {"repetition_penalty": 1.2},
+            id="greedy",
         ),
         pytest.param({"top_k": 64}, {}, id="cuts-alone-do-not-draw"),
     ],

@@ -79,7 +79,9 @@ def test_random_weights_stand_in_for_a_published_model(engine, eager_on_torch, m
 @pytest.mark.backend
 def test_context_must_hold_what_is_measured(engine, eager_on_torch, write_tiny_model, tmp_path):
     folder = write_tiny_model(tmp_path / "tiny")
-    with pytest.raises(ContextLengthError, match="depth, prompt and answer are 151 tokens, but the model's context is 120"):
+    with pytest.raises(
+        ContextLengthError, match="depth, prompt and answer are 151 tokens, but the model's context is 120"
+    ):
         bench(str(folder), prompt_tokens=100, decode_tokens=40, depth=10, engine=engine, dtype="float32")
 
 

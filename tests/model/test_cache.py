@@ -10,7 +10,17 @@ from gemcut.model.cache import KerasKVCache, bucket
 
 @pytest.mark.parametrize(
     ("count", "least", "size"),
-    [(0, 1, 1), (1, 1, 1), (2, 1, 2), (3, 1, 4), (4, 1, 4), (1, 16, 16), (17, 16, 32), (512, 512, 512), (513, 512, 1024)],
+    [
+        (0, 1, 1),
+        (1, 1, 1),
+        (2, 1, 2),
+        (3, 1, 4),
+        (4, 1, 4),
+        (1, 16, 16),
+        (17, 16, 32),
+        (512, 512, 512),
+        (513, 512, 1024),
+    ],
 )
 def test_bucket_is_the_smallest_that_holds_the_count(count, least, size):
     assert bucket(count, least) == size

@@ -24,7 +24,8 @@ def relative_error(found, expected):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "unit"), [pytest.param("bfloat16", 2.0**-9, id="bfloat16"), pytest.param("float16", 2.0**-12, id="float16")]
+    ("dtype", "unit"),
+    [pytest.param("bfloat16", 2.0**-9, id="bfloat16"), pytest.param("float16", 2.0**-12, id="float16")],
 )
 def test_narrow_types_stay_near_float32(make_decoder, to_numpy, dtype, unit):
     """A value rounded to p bits is off by a share of `unit` = 2**-(p + 1) at most, about half of that on average.

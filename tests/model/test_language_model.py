@@ -358,7 +358,10 @@ def test_refused_prefill_leaves_the_cache_as_it_was(model):
     with pytest.raises(UsageError, match="83 is not a token id"):
         model.prefill(cache, [[1, 2], [83]])
     assert cache.token_ids == [ids(4), ids(5)]
-    assert decode(model, cache, 3).token_ids.tolist() == decode(model, started(model, ids(4), ids(5)), 3).token_ids.tolist()
+    assert (
+        decode(model, cache, 3).token_ids.tolist()
+        == decode(model, started(model, ids(4), ids(5)), 3).token_ids.tolist()
+    )
 
 
 def test_closed_model_says_so_and_frees_its_weights(make_model):

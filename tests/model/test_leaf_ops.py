@@ -124,7 +124,11 @@ def exact_attention(queries, keys, values, mask, scale, softcap):
 grouped_heads = pytest.mark.parametrize(
     ("num_kv_heads", "softcap", "dtype"),
     [
-        *(pytest.param(heads, cap, "float32", id=f"{heads}-kv-heads-cap-{cap}") for heads in (4, 2, 1) for cap in (None, 2.0)),
+        *(
+            pytest.param(heads, cap, "float32", id=f"{heads}-kv-heads-cap-{cap}")
+            for heads in (4, 2, 1)
+            for cap in (None, 2.0)
+        ),
         *(pytest.param(2, cap, "bfloat16", id=f"bfloat16-cap-{cap}") for cap in (None, 2.0)),
     ],
 )

@@ -208,7 +208,9 @@ def test_ties_of_top_k_stay_together(engine):
     logits[:, [3, 600, 999]] = 4.0
     logits[:, 10] = 5.0
     uniforms = np.linspace(0, 1, 400, endpoint=False, dtype=np.float32)
-    for ids in choose(engine, [SamplingOptions(temperature=1.0, top_k=2)] * 400, logits, uniforms, [[]] * 400, [[]] * 400):
+    for ids in choose(
+        engine, [SamplingOptions(temperature=1.0, top_k=2)] * 400, logits, uniforms, [[]] * 400, [[]] * 400
+    ):
         assert sorted(set(ids.tolist())) == [3, 10, 600, 999]
 
 

@@ -10,7 +10,9 @@ import pytest
 import gemcut
 
 pytestmark = pytest.mark.backend
-GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden" / "starter_greedy.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads(
+    (Path(__file__).resolve().parents[1] / "golden" / "starter_greedy.json").read_text(encoding="utf-8")
+)
 
 
 @pytest.fixture(scope="module")
