@@ -124,7 +124,8 @@ _NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
 # Keys that describe training, saving, sampling or other tasks; inference never reads them.
 _HARMLESS_KEYS = frozenset(
     """
-    _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path architectures attention_dropout
+    _attn_implementation _attn_implementation_autoset _commit_hash _model_name_or_path _name_or_path architectures
+    attention_dropout
     attn_implementation bad_words_ids begin_suppress_tokens cache_implementation chunk_size_feed_forward
     cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping
     encoder_no_repeat_ngram_size exponential_decay_length_penalty finetuning_task forced_bos_token_id
