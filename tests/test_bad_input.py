@@ -342,7 +342,7 @@ class TestWhileLoadingOrAnswering:
         data = bytearray(path.read_bytes())
         data[-4:] = np.float32(number).tobytes()
         path.write_bytes(data)
-        code, error = run(folder, "hi", "--engine", engine)
+        code, error = run(folder, "hi", "--engine", engine, "--dtype", "float32")
         assert code == 3
         assert "has a value that is NaN, infinite or too large for float32, expected finite numbers" in error
 
