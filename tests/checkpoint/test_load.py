@@ -93,7 +93,7 @@ def test_auto_follows_keras_backend(no_keras, installed, monkeypatch):
 def test_keras_backend_that_is_no_engine(no_keras, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "openvino")
     with pytest.raises(
-        UsageError, match="KERAS_BACKEND is 'openvino', expected one of jax, tensorflow, torch. Unset it"
+        UsageError, match="KERAS_BACKEND is 'openvino', expected one of jax, tensorflow, torch. Name one"
     ):
         choose_engine()
     assert choose_engine("jax") == "jax"
