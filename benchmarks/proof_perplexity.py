@@ -28,7 +28,7 @@ BAR = 1e-4
 def main() -> None:
     """Run every program in a process of its own, compare, print, keep the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--passages", type=int, default=120)
+    parser.add_argument("--passages", type=int, default=40)
     parser.add_argument("--engines", nargs="+", default=["jax", "torch", "tensorflow"])
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
