@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gemcut.errors import UsageError
@@ -36,6 +36,7 @@ def test_cut_is_that_of_the_whole_text(pieces, stops):
     assert stopping.hit == (cut(text, stops) != text)
 
 
+@settings(derandomize=True, database=None)
 @given(pieces=st.lists(letters, max_size=8))
 def test_what_cannot_become_a_stop_is_shown_at_once(pieces):
     stopping = StopStrings(["aab"])
