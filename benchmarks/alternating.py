@@ -35,14 +35,24 @@ class Worker:
             stderr=self._errors,
             text=True,
         )
-        self.versions: dict[str, str] = self._answer()["ready"]
+        self.versions: dict[str, Any] = self._answer()["ready"]
 
     def run(self, prompt_ids: Sequence[int], new_tokens: int) -> dict[str, Any]:
         """One run: {"seconds", "token_ids"}."""
+        return self.ask([list(prompt_ids), new_tokens])
+
+    def ask(self, request: Any) -> dict[str, Any]:
+        """Send one line of JSON, wait for the answer's."""
         assert self._process.stdin
-        self._process.stdin.write(json.dumps([list(prompt_ids), new_tokens]) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._answer()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the process."""
@@ -89,13 +99,18 @@ class Comparison:
         Returns:
             Whether both generated the same tokens.
         """
-        first = [worker.run(prompt_ids, new_tokens)["token_ids"] for worker in (ours, peer)]
+        first = self.add_request(ours, peer, [list(prompt_ids), new_tokens], rounds)
+        return bool(first[0]["token_ids"] == first[1]["token_ids"])
+
+    def add_request(self, ours: Worker, peer: Worker, request: Any, rounds: int) -> list[dict[str, Any]]:
+        """Like add(), for any request that is answered with "seconds"; returns both answers that are not counted."""
+        first = [worker.ask(request) for worker in (ours, peer)]
         figures = {ours.name: self.ours, peer.name: self.peers}
         for index in range(rounds):
             for worker in (ours, peer) if index % 2 == 0 else (peer, ours):
                 time.sleep(SETTLE_SECONDS)
-                figures[worker.name].append(worker.run(prompt_ids, new_tokens)["seconds"])
-        return bool(first[0] == first[1])
+                figures[worker.name].append(worker.ask(request)["seconds"])
+        return first
 
     @property
     def ratio(self) -> float:

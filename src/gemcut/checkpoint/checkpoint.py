@@ -97,7 +97,7 @@ def open_checkpoint(path: str | Path, config: DecoderConfig | None = None) -> Ch
         shapes = {name: tensor.shape for name, tensor in stored.items()}
         decoder = config or config_from_gguf(metadata, weights.name, shapes)
         tensors, unused = _match(stored, "gguf", decoder, weights.name)
-        return Checkpoint(path, kind, decoder, tensors, unused, _gguf_sampling(metadata), gguf_metadata=metadata)
+        return Checkpoint(path, kind, decoder, tensors, unused, gguf_sampling(metadata), gguf_metadata=metadata)
     others: list[str] = []
     if kind == "hf":
         stored = read_sharded(weights, read_safetensors) if weights.suffix == ".json" else read_safetensors(weights)
@@ -108,7 +108,7 @@ def open_checkpoint(path: str | Path, config: DecoderConfig | None = None) -> Ch
     tensors, unused = _match(stored, naming, decoder, weights.name)
     unused += [(name, "not a tensor") for name in others]
     folder = weights.parent
-    return Checkpoint(path, kind, decoder, tensors, unused, _generation_config(folder), tokenizer_files=folder)
+    return Checkpoint(path, kind, decoder, tensors, unused, read_generation_config(folder), tokenizer_files=folder)
 
 
 def _find_weights(folder: Path) -> Path:
@@ -133,6 +133,15 @@ def _find_weights(folder: Path) -> Path:
         f"{folder}: holds no weights, expected model.safetensors, model.safetensors.index.json, pytorch_model.bin or "
         "one .gguf file. Download the model's files into it."
     )
+
+
+def weights_format(path: Path) -> str:
+    """Format of a file, or of the weights in a folder: "hf" (safetensors), "gguf" or "torch".
+
+    Raises:
+        NotFoundError, CheckpointError: as `open_checkpoint`.
+    """
+    return _recognise(_find_weights(path) if path.is_dir() else _index_of(path))
 
 
 def _index_of(path: Path) -> Path:
@@ -203,7 +212,12 @@ def _misfits(stored: Mapping[str, StoredTensor], naming: str, config: DecoderCon
     return False
 
 
-def _generation_config(folder: Path) -> dict[str, Any]:
+def read_generation_config(folder: Path) -> dict[str, Any]:
+    """The sampling settings beside Hugging Face's weights; empty where there are none.
+
+    Raises:
+        ConfigError: generation_config.json is damaged.
+    """
     file = folder / _GENERATION_CONFIG
     if not file.exists():
         return {}
@@ -213,7 +227,7 @@ def _generation_config(folder: Path) -> dict[str, Any]:
     return data
 
 
-def _gguf_sampling(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def gguf_sampling(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Sampling settings of a GGUF file in the words of generation_config.json."""
     names = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
     settings = {theirs: metadata.get(f"general.sampling.{ours}") for ours, theirs in names.items()}

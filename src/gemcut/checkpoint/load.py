@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gemcut.checkpoint.accelerator import has_accelerator
 from gemcut.checkpoint.lazy_tensor import DTYPES as STORED_DTYPES
+from gemcut.checkpoint.native import open_native
+from gemcut.engine import NativeCheckpoint, NativeLanguageModel, is_built
 from gemcut.errors import BackendError, MissingExtraError, UsageError
+from gemcut.hub import cache_folder
 
 if TYPE_CHECKING:
     from gemcut.checkpoint.checkpoint import Checkpoint
     from gemcut.config import DecoderConfig
+    from gemcut.interfaces import LanguageModel
     from gemcut.model.language_model import KerasLanguageModel
 
 logger = logging.getLogger("gemcut")
@@ -29,14 +34,16 @@ ENGINES = ("auto", "native", *KERAS_ENGINES)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ALIGNMENT = 64  # bytes, what XLA asks of memory that it does not copy
 BLOCK_BYTES = 64 << 20
+LAYOUTS = "layouts"  # the folder of packed weights inside Gemcut's cache
 
 
 def choose_engine(engine: str = "auto") -> str:
     """The engine that a request means in this process.
 
     Args:
-        engine: One of ENGINES. "auto" is the backend that Keras already runs on, else KERAS_BACKEND,
-            else the first of jax, tensorflow and torch that is installed.
+        engine: One of ENGINES. "auto" is the backend that Keras already runs on, else KERAS_BACKEND, else native
+            where this installation has it and no accelerator is there for another one, else the first of jax,
+            tensorflow and torch that is installed.
 
     Raises:
         UsageError: no such engine.
@@ -45,13 +52,11 @@ def choose_engine(engine: str = "auto") -> str:
     """
     if engine not in ENGINES:
         raise UsageError(f"engine is {engine!r}, expected one of {', '.join(ENGINES)}.")
-    if engine == "native":
-        raise MissingExtraError(
-            'engine "native": this installation has no C++ engine. Use --engine jax, torch or tensorflow.'
-        )
     running = sys.modules["keras"].backend.backend() if "keras" in sys.modules else None
     if engine == "auto":
         engine = running if running in KERAS_ENGINES else _preferred_engine()
+    if engine == "native":
+        return engine
     if not _installed(engine):
         raise MissingExtraError(f'engine "{engine}": it is not installed. Install it: pip install "gemcut[{engine}]"')
     if running not in (None, engine):
@@ -60,6 +65,11 @@ def choose_engine(engine: str = "auto") -> str:
             f"Start a new process and ask for {engine} first (or set KERAS_BACKEND={engine})."
         )
     return engine
+
+
+def choose_keras_engine() -> str:
+    """What "auto" means where the native engine cannot serve; raises as `choose_engine` does."""
+    return choose_engine(next((engine for engine in KERAS_ENGINES if _installed(engine)), "auto"))
 
 
 def start_engine(engine: str, threads: int | None = None) -> None:
@@ -104,19 +114,36 @@ def choose_dtype(dtype: str, engine: str) -> str:
 
 
 def load_model(
-    checkpoint: Checkpoint, engine: str = "auto", dtype: str = "auto", threads: int | None = None
-) -> KerasLanguageModel:
+    checkpoint: Checkpoint | NativeCheckpoint, engine: str = "auto", dtype: str = "auto", threads: int | None = None
+) -> LanguageModel:
     """The checkpoint's model on an engine.
 
-    Each tensor goes from the file to the device in the compute type before the next one is read.
-
     Args:
-        checkpoint: From `open_checkpoint`.
+        checkpoint: From `open_checkpoint`, or, for the native engine, opened by that.
         engine: One of ENGINES.
         dtype: One of DTYPES.
         threads: CPU threads; None for the engine's default.
     """
     engine = choose_engine(engine)
+    if engine == "native":
+        return load_native(checkpoint, dtype, threads)
+    assert not isinstance(checkpoint, NativeCheckpoint), "only the native engine opens those"
+    return load_keras_model(checkpoint, engine, dtype, threads)
+
+
+def load_native(checkpoint: Checkpoint | NativeCheckpoint, dtype: str, threads: int | None) -> NativeLanguageModel:
+    """The model on the C++ engine; its packed weights are kept for the next start in Gemcut's cache folder."""
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
+    folder = cache_folder() / LAYOUTS
+    if isinstance(checkpoint, NativeCheckpoint):
+        return NativeLanguageModel(checkpoint, dtype=dtype, threads=threads, layout_folder=folder)
+    with open_native(checkpoint.path) as opened:
+        return NativeLanguageModel(opened, dtype=dtype, threads=threads, layout_folder=folder)
+
+
+def load_keras_model(checkpoint: Checkpoint, engine: str, dtype: str, threads: int | None) -> KerasLanguageModel:
+    """The model on a Keras engine: each tensor goes from the file to the device before the next one is read."""
     start_engine(engine, threads)
 
     memory = WeightMemory()
@@ -135,8 +162,15 @@ def load_model(
 def random_model(
     config: DecoderConfig, engine: str = "auto", dtype: str = "auto", threads: int | None = None
 ) -> KerasLanguageModel:
-    """A model of the same shape with random weights, to measure speed and memory without a download."""
-    engine = choose_engine(engine)
+    """A model of the same shape with random weights, to measure speed and memory without a download.
+
+    Raises:
+        UsageError: the native engine is asked for by name; it computes with files only.
+    """
+    if engine == "native":
+        raise UsageError('engine "native" has no random weights: it computes with files only. Use another --engine.')
+    chosen = choose_engine(engine)
+    engine = choose_keras_engine() if chosen == "native" else chosen
     start_engine(engine, threads)
     return _build(config, None, choose_dtype(dtype, engine))
 
@@ -227,11 +261,14 @@ def _preferred_engine() -> str:
                 f"KERAS_BACKEND is {named!r}, expected one of {', '.join(KERAS_ENGINES)}. Name one, or unset it."
             )
         return named
-    for engine in KERAS_ENGINES:
-        if _installed(engine):
-            return engine
+    installed = [engine for engine in KERAS_ENGINES if _installed(engine)]
+    if is_built() and not (installed and has_accelerator(installed)):
+        return "native"
+    if installed:
+        return installed[0]
     raise MissingExtraError(
-        'engine "auto": none of jax, tensorflow and torch is installed. Install one: pip install "gemcut[jax]"'
+        'engine "auto": this installation has no C++ engine, and none of jax, tensorflow and torch is installed. '
+        'Install one: pip install "gemcut[jax]"'
     )
 
 

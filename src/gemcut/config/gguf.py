@@ -151,7 +151,7 @@ def config_from_gguf(
     """
     shapes = tensor_shapes or {}
     name = metadata.get("general.architecture")
-    if name not in _ARCHITECTURES:
+    if not isinstance(name, str) or name not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
         raise ConfigError(f"{where}: general.architecture is {name!r:.80}, expected one of {known}.")
     architecture, keys = _ARCHITECTURES[name], _Keys(metadata, name, where)

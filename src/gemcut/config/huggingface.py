@@ -134,7 +134,8 @@ _HARMLESS_KEYS = frozenset(
     num_beams num_labels num_return_sequences output_attentions output_hidden_states output_scores prefix
     problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
     suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype
-    torchscript transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict
+    torchscript transformers_version typical_p unk_token_id unsloth_fixed unsloth_version use_bfloat16 use_cache
+    use_return_dict
     """.split()
 )
 _MULTIMODAL_KEYS = frozenset(

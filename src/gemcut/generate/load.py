@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gemcut.checkpoint import Checkpoint, open_checkpoint
-from gemcut.checkpoint.load import load_model
+from gemcut.checkpoint.load import choose_engine, choose_keras_engine, load_model
+from gemcut.checkpoint.native import folder_of, generation_config_of, is_native_format, open_native
 from gemcut.config import PUBLISHED
+from gemcut.engine import NativeCheckpoint, NativeTokenizer
 from gemcut.generate.text_model import TextModel
 from gemcut.hub import resolve
 from gemcut.text import ChatTemplate, Tokenizer, chat_template_for, check_tokenizer_matches, load_tokenizer
@@ -30,8 +32,9 @@ def load(
 
     Args:
         reference: Any model reference: "starter", a published name, "hf:ORG/REPO", or a path to a file or folder.
-        engine: "auto", "jax", "torch" or "tensorflow".
-        dtype: "auto", "float32", "bfloat16" or "float16".
+        engine: "auto", "native", "jax", "torch" or "tensorflow".
+        dtype: "auto", "float32", "bfloat16" or "float16"; on the native engine, which keeps the weights as they are
+            stored, "float32" means keys and values in float32.
         threads: CPU threads; None for the engine's default.
         context: Tokens of prompt and answer together; None for the model's own.
 
@@ -42,14 +45,20 @@ def load(
     """
     begin = time.perf_counter()
     path = resolve(reference)
-    with open_checkpoint(path) as checkpoint:
+    engine = engine_for(path, engine)
+    with open_native(path) if engine == "native" else open_checkpoint(path) as checkpoint:
         tokenizer = tokenizer_of(checkpoint)
+        settings = (
+            generation_config_of(checkpoint)
+            if isinstance(checkpoint, NativeCheckpoint)
+            else checkpoint.generation_config
+        )
         template = chat_template_for(tokenizer, checkpoint.config.model_type, where=checkpoint.path.name)
         model = TextModel(
             load_model(checkpoint, engine, dtype, threads),
             tokenizer,
             template,
-            generation_config=checkpoint.generation_config,
+            generation_config=settings,
             is_instruction_tuned=is_instruction_tuned(reference, template),
             context=context,
             name=os.fspath(reference),
@@ -59,9 +68,22 @@ def load(
     return model
 
 
-def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
+def engine_for(path: Path, engine: str) -> str:
+    """The engine that a request means for a checkpoint: "auto" takes native only for files that it reads."""
+    chosen = choose_engine(engine)
+    if chosen == "native" and engine == "auto" and not is_native_format(path):
+        return choose_keras_engine()
+    return chosen
+
+
+def tokenizer_of(checkpoint: Checkpoint | NativeCheckpoint) -> Tokenizer:
     """The tokenizer that came with a checkpoint, checked against its embedding."""
-    if checkpoint.gguf_metadata is not None:
+    if isinstance(checkpoint, NativeCheckpoint):
+        if checkpoint.has_vocabulary:
+            tokenizer: Tokenizer = NativeTokenizer(checkpoint)
+        else:
+            tokenizer = load_tokenizer(folder_of(checkpoint))
+    elif checkpoint.gguf_metadata is not None:
         tokenizer = Tokenizer.from_gguf(checkpoint.gguf_metadata, where=checkpoint.path.name)
     else:
         tokenizer = load_tokenizer(checkpoint.tokenizer_files or Path(checkpoint.path))

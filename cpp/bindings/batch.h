@@ -1,0 +1,72 @@
+// Several sequences that are decoded together: the native side of gemcut.interfaces.LanguageModel's caches.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "bindings/shared_engine.h"
+#include "engine/engine.h"
+#include "engine/sampler.h"
+
+namespace gemcut {
+
+struct DecodeRequest {
+  int64_t num_steps = 1;
+  std::vector<SamplingOptions> options;  // B
+  std::span<const float> uniforms;       // (B, num_steps)
+  int num_top = -1;                      // as choose_token has it
+  std::span<const uint8_t> mask;         // (B, V), or empty
+  std::vector<int32_t> stop_token_ids;
+};
+
+// A chosen token is stored with the pass that follows it. An interrupted call leaves tokens that the next one stores
+// first, so a sequence is always one that could have come about without the interruption.
+class Batch {
+ public:
+  Batch(std::shared_ptr<SharedEngine> engine, int64_t batch_size, int64_t max_tokens);
+  ~Batch();
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  int64_t capacity() const { return capacity_; }
+  int64_t num_bytes() const;                            // memory of keys and values; 0 after the engine was closed
+  std::vector<std::vector<int32_t>> token_ids() const;  // every token of each sequence, in order
+
+  // Appends tokens to each sequence. Throws usage and context_length before anything is changed.
+  void prefill(const std::vector<std::vector<int32_t>>& token_ids, const InterruptCheck& check);
+  // Chooses and appends up to num_steps tokens to every sequence; ends early once each has had a stop id.
+  // The choices (steps, B). Throws usage for a sequence without a token.
+  std::vector<std::vector<Choice>> decode(const DecodeRequest& request, const InterruptCheck& check);
+
+ private:
+  friend class SharedEngine;
+  // A row of logits, kept past its pass.
+  struct KeptHead {
+    Engine::HeadView view;
+    std::vector<float> logits, group_max;
+    void keep(const Engine::HeadView& head, int64_t vocab_size);
+  };
+  struct Row {
+    std::unique_ptr<Sequence> sequence;
+    std::vector<int32_t> token_ids;
+    size_t answer_start = 0;  // where in token_ids the answer began: after the last prefill
+    KeptHead head;            // of the last token, once all are stored and none was chosen after it
+    std::span<const int32_t> waiting() const;
+  };
+
+  void check_room(const std::vector<std::vector<int32_t>>& token_ids) const;
+  bool has_backlog() const;
+  void store_all(const InterruptCheck& check);
+  bool store_some();
+  std::vector<Engine::HeadView> heads();
+  std::vector<Choice> choose(const DecodeRequest& request, int64_t step);
+  void forget();
+
+  std::shared_ptr<SharedEngine> engine_;
+  int64_t capacity_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace gemcut

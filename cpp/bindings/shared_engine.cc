@@ -1,0 +1,110 @@
+// Logits and scores of whole sequences, in groups of rows so that memory stays bounded.
+#include "bindings/shared_engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "bindings/batch.h"
+#include "formats/error.h"
+
+namespace gemcut {
+namespace {
+
+// Rows of logits held at once: 64 MiB for a vocabulary of 262,144.
+constexpr int64_t group_size = 64;
+
+float log_probability(const float* logits, int64_t vocab_size, int32_t token_id) {
+  const float peak = *std::max_element(logits, logits + vocab_size);
+  double sum = 0;
+  for (int64_t i = 0; i < vocab_size; ++i) sum += std::exp(logits[i] - peak);
+  return static_cast<float>(logits[token_id] - (peak + std::log(sum)));
+}
+
+// One sequence being scored: how far its tokens have been taken in.
+struct Scored {
+  const std::vector<int32_t>* token_ids;
+  std::vector<float>* scores;
+  std::unique_ptr<Sequence> sequence;
+  size_t done = 0;
+
+  std::span<const int32_t> waiting(size_t at_most) const {
+    const size_t end = token_ids->size() - 1;  // the last token is only predicted
+    return std::span(*token_ids).subspan(done, std::min(end - done, at_most));
+  }
+};
+
+// One pass over the first sequences of `open` that fit a group of rows.
+void score_group(Engine& engine, std::span<Scored> open) {
+  std::vector<Work> work;
+  int64_t room = group_size;
+  for (Scored& each : open) {
+    if (!each.sequence) each.sequence = engine.new_sequence(static_cast<int64_t>(each.token_ids->size()));
+    work.push_back({each.sequence.get(), each.waiting(static_cast<size_t>(room))});
+    room -= static_cast<int64_t>(work.back().token_ids.size());
+  }
+  const Results results = engine.forward(work, {.rows = Rows::all});
+  const int64_t vocab_size = engine.config().vocab_size;
+  const float* row = results.logits.data();
+  for (size_t i = 0; i < work.size(); ++i) {
+    Scored& each = open[i];
+    for (size_t count = work[i].token_ids.size(); count; --count, row += vocab_size) {
+      each.scores->push_back(log_probability(row, vocab_size, (*each.token_ids)[++each.done]));
+    }
+    if (each.done + 1 == each.token_ids->size()) each.sequence.reset();
+  }
+}
+
+}  // namespace
+
+SharedEngine::SharedEngine(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
+
+Engine& SharedEngine::engine() const {
+  if (!engine_) throw Error(ErrorKind::failed, "model: it was closed, so its weights are gone. Load it again.");
+  return *engine_;
+}
+
+void SharedEngine::close() {
+  const auto held = lock();
+  for (Batch* batch : batches_) batch->forget();
+  engine_.reset();
+}
+
+void SharedEngine::rows(std::span<const int32_t> token_ids, bool want_hidden, std::span<float> out,
+                        const InterruptCheck& check) {
+  auto held = lock();
+  const std::unique_ptr<Sequence> sequence = engine().new_sequence(static_cast<int64_t>(token_ids.size()));
+  const PassOptions options{.rows = Rows::all, .want_logits = !want_hidden, .want_hidden = want_hidden};
+  float* end = out.data();
+  for (size_t begin = 0; begin < token_ids.size(); begin += group_size) {
+    const size_t count = std::min<size_t>(group_size, token_ids.size() - begin);
+    const Work work{sequence.get(), token_ids.subspan(begin, count)};
+    const Results results = engine().forward({&work, 1}, options);
+    const std::vector<float>& values = want_hidden ? results.hidden : results.logits;
+    end = std::copy(values.begin(), values.end(), end);
+    held.unlock();
+    check();
+    held.lock();
+  }
+}
+
+std::vector<std::vector<float>> SharedEngine::score(const std::vector<std::vector<int32_t>>& token_ids,
+                                                    const InterruptCheck& check) {
+  std::vector<std::vector<float>> scores(token_ids.size());
+  std::vector<Scored> all;
+  for (size_t i = 0; i < token_ids.size(); ++i)
+    if (token_ids[i].size() > 1) all.push_back({&token_ids[i], &scores[i], nullptr, 0});
+  size_t begin = 0;
+  auto held = lock();
+  while (begin < all.size()) {
+    size_t end = begin, rows = 0;
+    while (end < all.size() && rows < group_size) rows += all[end++].waiting(group_size).size();
+    score_group(engine(), std::span(all).subspan(begin, end - begin));
+    while (begin < end && !all[begin].sequence) ++begin;
+    held.unlock();
+    check();
+    held.lock();
+  }
+  return scores;
+}
+
+}  // namespace gemcut

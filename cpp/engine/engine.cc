@@ -1,0 +1,292 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "engine/forward.h"
+#include "engine/machine.h"
+#include "engine/sequence.h"
+#include "engine/thread_pool.h"
+#include "engine/weights.h"
+#include "formats/error.h"
+
+namespace gemcut {
+namespace {
+
+std::string gibibytes(int64_t bytes) {
+  const auto hundredths = static_cast<int64_t>(std::llround(static_cast<double>(bytes) / (1 << 30) * 100));
+  const std::string fraction = std::to_string(hundredths % 100);
+  return std::to_string(hundredths / 100) + "." + std::string(2 - fraction.size(), '0') + fraction + " GiB";
+}
+
+void check_memory(int64_t needed, const std::string& what) {
+  const int64_t available = available_memory_bytes();
+  if (needed > available)
+    throw Error(ErrorKind::out_of_memory, "[engine.engine] " + what + " needs " + gibibytes(needed) + " of memory, but " +
+                                              gibibytes(available) +
+                                              " is available. Take a smaller model or context, or free memory.");
+}
+
+class CpuEngine : public Engine {
+ public:
+  CpuEngine(const Config& config, std::vector<WeightPlace> places, std::shared_ptr<const std::byte> region,
+            bool from_layout_file, std::unique_ptr<ThreadPool> pool, CacheType cache_type)
+      : config_(config),
+        kernels_(choose_kernels()),
+        isa_(kernels_.name),
+        pool_(std::move(pool)),
+        cache_type_(cache_type),
+        from_layout_file_(from_layout_file),
+        places_(std::move(places)),
+        weights_(bind_weights(config_, places_, std::move(region))),
+        forward_(config_, weights_, kernels_, *pool_, cache_type) {}
+
+  const Config& config() const override { return config_; }
+  const std::string& isa() const override { return isa_; }
+  int num_threads() const override { return pool_->num_threads(); }
+  std::string dtype() const override;
+  int64_t weight_bytes() const override { return weights_.bytes; }
+  int64_t weight_bytes_per_token() const override;
+  int64_t multiply_adds_per_token() const override;
+  bool from_layout_file() const override { return from_layout_file_; }
+
+  int64_t sequence_bytes(int64_t max_tokens) const override;
+  std::unique_ptr<Sequence> new_sequence(int64_t max_tokens) override;
+  std::unique_ptr<Sequence> fork(const Sequence& sequence, int64_t max_tokens) override;
+  bool truncate(Sequence& sequence, int64_t length) override;
+
+  Results forward(std::span<const Work> work, const PassOptions& options, const std::atomic<bool>* cancel) override;
+  void step(std::span<const Work> work, const std::atomic<bool>* cancel) override;
+  HeadView head(size_t work_index) const override;
+
+ private:
+  void check_work(std::span<const Work> work) const;
+  void check_context(int64_t max_tokens) const;
+  template <class Use>
+  void run_passes(std::span<const Work> work, const std::atomic<bool>* cancel, Use&& use);
+
+  const Config config_;
+  const Kernels& kernels_;
+  const std::string isa_;
+  const std::unique_ptr<ThreadPool> pool_;
+  const CacheType cache_type_;
+  const bool from_layout_file_;
+  const std::vector<WeightPlace> places_;
+  const Weights weights_;
+  Forward forward_;
+  std::mutex mutex_;                    // one pass at a time
+  std::vector<float> head_logits_, head_max_;
+  std::vector<int64_t> head_rows_;      // of each work; -1: none
+};
+
+std::string CpuEngine::dtype() const {
+  static const char* const names[num_formats] = {"float32", "float16", "bfloat16", "q8_0", "q5_0", "q4_0",  "q5_1",
+                                                 "q4_1",    "q6_k",    "q5_k",     "q4_k", "q3_k", "q2_k", "iq4_xs"};
+  std::map<Format, int64_t> bytes;
+  for (const WeightPlace& place : places_)
+    if (place.is_matrix) bytes[place.format] += place.bytes;
+  const auto most = std::max_element(bytes.begin(), bytes.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return names[static_cast<int>(most->first)];
+}
+
+int64_t CpuEngine::weight_bytes_per_token() const {
+  int64_t bytes = 0;
+  for (const PackedMatrix* matrix : weights_.read_per_token()) bytes += matrix->num_bytes();
+  return bytes;
+}
+
+int64_t CpuEngine::multiply_adds_per_token() const {
+  int64_t count = 0;
+  for (const PackedMatrix* matrix : weights_.read_per_token()) count += matrix->rows * matrix->columns;
+  return count - weights_.head.rows * weights_.head.columns;
+}
+
+void CpuEngine::check_context(int64_t max_tokens) const {
+  if (max_tokens < 1)
+    throw Error(ErrorKind::usage, "[engine.engine] max_tokens is " + std::to_string(max_tokens) + ", expected at least 1.");
+  if (max_tokens > config_.max_position_embeddings)
+    throw Error(ErrorKind::context_length, "[engine.engine] " + std::to_string(max_tokens) +
+                                               " tokens were asked for, but the model's context is " +
+                                               std::to_string(config_.max_position_embeddings) + " tokens.");
+}
+
+int64_t CpuEngine::sequence_bytes(int64_t max_tokens) const {
+  check_context(max_tokens);
+  return CacheGeometry(config_, cache_type_, max_tokens).bytes;
+}
+
+std::unique_ptr<Sequence> CpuEngine::new_sequence(int64_t max_tokens) {
+  check_memory(sequence_bytes(max_tokens), "a sequence of " + std::to_string(max_tokens) + " tokens");
+  return std::make_unique<CpuSequence>(config_, cache_type_, max_tokens);
+}
+
+std::unique_ptr<Sequence> CpuEngine::fork(const Sequence& sequence, int64_t max_tokens) {
+  if (max_tokens < sequence.length())
+    throw Error(ErrorKind::usage, "[engine.engine] a copy of a sequence of " + std::to_string(sequence.length()) +
+                                      " tokens was asked for with room for " + std::to_string(max_tokens) + ".");
+  check_memory(sequence_bytes(max_tokens), "a sequence of " + std::to_string(max_tokens) + " tokens");
+  auto copy = std::make_unique<CpuSequence>(config_, cache_type_, max_tokens);
+  copy->copy_from(static_cast<const CpuSequence&>(sequence));
+  return copy;
+}
+
+bool CpuEngine::truncate(Sequence& sequence, int64_t length) {
+  auto& own = static_cast<CpuSequence&>(sequence);
+  if (!own.can_truncate(length)) return false;
+  own.truncate_tokens(length);
+  return true;
+}
+
+void CpuEngine::check_work(std::span<const Work> work) const {
+  for (const Work& one : work) {
+    const int64_t total = one.sequence->length() + static_cast<int64_t>(one.token_ids.size());
+    if (total > one.sequence->capacity())
+      throw Error(ErrorKind::context_length, "[engine.engine] a sequence of " + std::to_string(total) +
+                                                 " tokens does not fit the cache of " +
+                                                 std::to_string(one.sequence->capacity()) + ".");
+    for (const int32_t token : one.token_ids)
+      if (token < 0 || token >= config_.vocab_size)
+        throw Error(ErrorKind::usage, "[engine.engine] token_ids: " + std::to_string(token) +
+                                          " is not a token id, expected 0 to " + std::to_string(config_.vocab_size - 1) + ".");
+    for (const Work& other : work)
+      if (&other < &one && other.sequence == one.sequence)
+        throw Error(ErrorKind::usage, "[engine.engine] a sequence stands twice in one pass, expected once.");
+  }
+}
+
+// Cuts the work into passes; after each, use(work index of each row, index in its work of each row).
+template <class Use>
+void CpuEngine::run_passes(std::span<const Work> work, const std::atomic<bool>* cancel, Use&& use) {
+  std::vector<PassRow> rows;
+  std::vector<std::pair<size_t, size_t>> origins;
+  size_t current = 0, done = 0;
+  while (current < work.size()) {
+    if (cancel && cancel->load(std::memory_order_relaxed))
+      throw Error(ErrorKind::cancelled, "[engine.engine] the pass was cancelled.");
+    rows.clear();
+    origins.clear();
+    while (current < work.size() && static_cast<int64_t>(rows.size()) < max_pass_rows) {
+      auto& sequence = static_cast<CpuSequence&>(*work[current].sequence);
+      const size_t room = static_cast<size_t>(max_pass_rows) - rows.size();
+      const size_t count = std::min(room, work[current].token_ids.size() - done);
+      const int64_t position = sequence.length();
+      for (size_t i = 0; i < count; ++i) {
+        rows.push_back({&sequence, position + static_cast<int64_t>(i), work[current].token_ids[done + i]});
+        origins.emplace_back(current, done + i);
+      }
+      sequence.append(work[current].token_ids.subspan(done, count));
+      done += count;
+      if (done == work[current].token_ids.size()) {
+        ++current;
+        done = 0;
+      }
+    }
+    if (rows.empty()) break;
+    forward_.run(rows);
+    use(origins);
+  }
+}
+
+Results CpuEngine::forward(std::span<const Work> work, const PassOptions& options, const std::atomic<bool>* cancel) {
+  const std::lock_guard lock(mutex_);
+  check_work(work);
+  Results results;
+  std::vector<float> padded, maxima;
+  run_passes(work, cancel, [&](const std::vector<std::pair<size_t, size_t>>& origins) {
+    std::vector<int64_t> wanted;
+    for (size_t row = 0; row < origins.size(); ++row) {
+      const bool is_last = origins[row].second + 1 == work[origins[row].first].token_ids.size();
+      if (options.rows == Rows::all || (options.rows == Rows::last && is_last)) wanted.push_back(static_cast<int64_t>(row));
+    }
+    if (wanted.empty()) return;
+    if (options.want_hidden) {
+      const size_t begin = results.hidden.size(), width = static_cast<size_t>(config_.hidden_size);
+      results.hidden.resize(begin + wanted.size() * width);
+      forward_.final_hidden(wanted, results.hidden.data() + begin);
+    }
+    if (!options.want_logits) return;
+    constexpr size_t part = 32;  // rows, so that the padded copy stays small
+    const size_t vocab = static_cast<size_t>(config_.vocab_size), stride = static_cast<size_t>(forward_.logits_stride());
+    for (size_t begin = 0; begin < wanted.size(); begin += part) {
+      const size_t count = std::min(part, wanted.size() - begin);
+      padded.resize(count * stride);
+      maxima.resize(count * static_cast<size_t>(forward_.num_groups()));
+      forward_.logits(std::span(wanted).subspan(begin, count), padded.data(), maxima.data());
+      const size_t at = results.logits.size();
+      results.logits.resize(at + count * vocab);
+      for (size_t i = 0; i < count; ++i)
+        std::memcpy(results.logits.data() + at + i * vocab, padded.data() + i * stride, vocab * sizeof(float));
+    }
+  });
+  return results;
+}
+
+void CpuEngine::step(std::span<const Work> work, const std::atomic<bool>* cancel) {
+  const std::lock_guard lock(mutex_);
+  check_work(work);
+  const size_t stride = static_cast<size_t>(forward_.logits_stride()), groups = static_cast<size_t>(forward_.num_groups());
+  head_rows_.assign(work.size(), -1);
+  int64_t num_rows = 0;
+  for (size_t i = 0; i < work.size(); ++i)
+    if (!work[i].token_ids.empty()) head_rows_[i] = num_rows++;
+  head_logits_.resize(std::max(head_logits_.size(), static_cast<size_t>(num_rows) * stride));
+  head_max_.resize(std::max(head_max_.size(), static_cast<size_t>(num_rows) * groups));
+  size_t done = 0;
+  run_passes(work, cancel, [&](const std::vector<std::pair<size_t, size_t>>& origins) {
+    std::vector<int64_t> last;
+    for (size_t row = 0; row < origins.size(); ++row)
+      if (origins[row].second + 1 == work[origins[row].first].token_ids.size()) last.push_back(static_cast<int64_t>(row));
+    if (last.empty()) return;
+    forward_.logits(last, head_logits_.data() + done * stride, head_max_.data() + done * groups);
+    done += last.size();
+  });
+}
+
+Engine::HeadView CpuEngine::head(size_t work_index) const {
+  const int64_t row = work_index < head_rows_.size() ? head_rows_[work_index] : -1;
+  if (row < 0)
+    throw Error(ErrorKind::usage, "[engine.engine] work " + std::to_string(work_index) + " of the last step has no logits.");
+  HeadView view;
+  view.logits = head_logits_.data() + row * forward_.logits_stride();
+  view.group_max = std::span(head_max_.data() + row * forward_.num_groups(), static_cast<size_t>(forward_.num_groups()));
+  view.group_tokens = head_tokens;
+  const auto best = std::max_element(view.group_max.begin(), view.group_max.end());
+  view.max_logit = *best;
+  const int64_t first = (best - view.group_max.begin()) * head_tokens;
+  int64_t index;
+  float largest;
+  kernels_.arg_max(view.logits + first, std::min(head_tokens, config_.vocab_size - first), &largest, &index);
+  view.best_token_id = static_cast<int32_t>(first + index);
+  return view;
+}
+
+}  // namespace
+
+double log_sum_exp(const Engine::HeadView& head, int64_t vocab_size) {
+  const Kernels& kernels = choose_kernels();
+  double sum = 0;
+  for (int64_t first = 0; first < vocab_size; first += head.group_tokens)
+    sum += kernels.sum_exp(head.logits + first, head.max_logit, std::min(head.group_tokens, vocab_size - first));
+  return head.max_logit + std::log(sum);
+}
+
+std::unique_ptr<Engine> Engine::load(const Checkpoint& checkpoint, const EngineOptions& options) {
+  if (options.num_threads < 0)
+    throw Error(ErrorKind::usage, "[engine.engine] threads is " + std::to_string(options.num_threads) + ", expected at least 1.");
+  choose_kernels();  // a wrong GEMCUT_ISA shows before anything is read
+  auto pool = std::make_unique<ThreadPool>(options.num_threads ? options.num_threads : usable_cores());
+  std::vector<WeightPlace> places = plan_weights(checkpoint);
+  const int64_t bytes = region_bytes(places);
+  check_memory(bytes, "the model");
+  std::shared_ptr<std::byte> region = allocate_region(bytes);
+  pack_weights(checkpoint, places, *pool, region.get());
+  checkpoint.release_pages();
+  return std::make_unique<CpuEngine>(checkpoint.config(), std::move(places), std::move(region), false, std::move(pool),
+                                     options.cache_type);
+}
+
+}  // namespace gemcut

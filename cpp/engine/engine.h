@@ -1,0 +1,105 @@
+// A model on the CPU: its packed weights, its threads, and the sequences that share its passes.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "formats/checkpoint.h"
+#include "formats/config.h"
+
+namespace gemcut {
+
+enum class CacheType : uint8_t { bf16, f32 };  // how keys and values are kept
+
+struct EngineOptions {
+  int num_threads = 0;                 // 0: one for each core this process may use
+  CacheType cache_type = CacheType::bf16;
+  bool use_layout_cache = true;        // keep the packed weights in a file, or only in memory
+  std::string layout_folder;           // empty: the default beside the hub cache
+  int64_t layout_max_bytes = 0;        // of all kept layouts together; 0: the default
+};
+
+// One text's tokens, keys and values. Made by Engine::new_sequence; used with that engine only, by one thread at a time.
+class Sequence {
+ public:
+  virtual ~Sequence() = default;
+  virtual int64_t length() const = 0;             // tokens whose keys and values are stored
+  virtual int64_t capacity() const = 0;
+  virtual const std::vector<int32_t>& token_ids() const = 0;
+  virtual int64_t num_bytes() const = 0;          // memory of keys and values
+};
+
+// Tokens to append to one sequence in a pass.
+struct Work {
+  Sequence* sequence = nullptr;
+  std::span<const int32_t> token_ids;
+};
+
+enum class Rows : uint8_t { none, last, all };    // of which appended tokens results are wanted
+
+// What one pass gives: rows in the order of the work, then of its tokens.
+struct Results {
+  std::vector<float> logits;                      // (rows, V) float32, soft-capped; empty unless asked for
+  std::vector<float> hidden;                      // (rows, D) float32 after the final norm; empty unless asked for
+};
+
+struct PassOptions {
+  Rows rows = Rows::last;
+  bool want_logits = true;
+  bool want_hidden = false;
+};
+
+class Engine {
+ public:
+  // Packs the weights (or maps a kept layout). The checkpoint may be closed afterwards.
+  // Throws out_of_memory with the bytes needed and there, before anything is allocated.
+  static std::unique_ptr<Engine> load(const Checkpoint& checkpoint, const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  virtual const Config& config() const = 0;
+  virtual const std::string& isa() const = 0;     // "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "neon", "portable"
+  virtual int num_threads() const = 0;
+  virtual std::string dtype() const = 0;          // how most weights are stored: "q8_0", "bfloat16", "float32", ...
+  virtual int64_t weight_bytes() const = 0;       // of the packed weights
+  virtual int64_t weight_bytes_per_token() const = 0;  // read to decode one token
+  virtual int64_t multiply_adds_per_token() const = 0; // of the matrices, the output head's left out
+  virtual bool from_layout_file() const = 0;      // mapped from a kept layout
+
+  // Bytes of keys and values of one sequence of `max_tokens`; at most max_position_embeddings or context_length is thrown.
+  virtual int64_t sequence_bytes(int64_t max_tokens) const = 0;
+  virtual std::unique_ptr<Sequence> new_sequence(int64_t max_tokens) = 0;
+  // A copy that goes its own way.
+  virtual std::unique_ptr<Sequence> fork(const Sequence& sequence, int64_t max_tokens) = 0;
+  // Forget all but the first `length` tokens; false (nothing changed) if a sliding layer no longer holds what they need.
+  virtual bool truncate(Sequence& sequence, int64_t length) = 0;
+
+  // Appends every work's tokens and computes them together: the weights are read once for all (long works in chunks).
+  // Results do not depend on what shares the pass, on the chunks or on the number of threads, to the last bit.
+  // Throws usage, context_length (before anything is changed) and cancelled (between chunks, when *cancel is set).
+  virtual Results forward(std::span<const Work> work, const PassOptions& options = {},
+                          const std::atomic<bool>* cancel = nullptr) = 0;
+
+  // The logits of the last pass's rows without a copy: (rows, V), until the next pass.
+  // With it, the row's largest logit and its id (lowest of equals).
+  struct HeadView {
+    const float* logits = nullptr;
+    float max_logit = 0;
+    int32_t best_token_id = 0;
+    std::span<const float> group_max;             // largest logit of each `group_tokens` ids in a row
+    int64_t group_tokens = 0;
+  };
+  // Like forward(), rows = last, results kept inside: head(i) is the row of work[i]. Works without tokens have no row.
+  virtual void step(std::span<const Work> work, const std::atomic<bool>* cancel = nullptr) = 0;
+  virtual HeadView head(size_t work_index) const = 0;
+};
+
+// log(sum(exp(logits))) of a row of logits.
+double log_sum_exp(const Engine::HeadView& head, int64_t vocab_size);
+
+}  // namespace gemcut

@@ -1,0 +1,331 @@
+#include "engine/forward.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "engine/packing.h"
+
+namespace gemcut {
+namespace {
+
+constexpr int64_t kinds = 2;               // of layers: sliding, full
+constexpr int64_t ffn_rows = 64;           // rows of one tile of the feed-forward
+constexpr int64_t ffn_columns = 32;        // columns of one item: one block of the next product's input
+constexpr int64_t product_bytes = 40'000;  // weights of one item, so that claiming it costs nothing beside reading it
+constexpr int64_t cached_blocks = 32;      // columns / 32 whose weights and inputs stay in the first-level cache
+constexpr int64_t head_rows = 32;          // rows of logits computed at once
+
+int64_t round16(int64_t value) { return (value + 15) / 16 * 16; }
+
+std::vector<Format> formats_of(const Weights& weights, std::initializer_list<PackedMatrix LayerWeights::*> members) {
+  std::vector<Format> formats;
+  for (const LayerWeights& layer : weights.layers)
+    for (const auto member : members) formats.push_back((layer.*member).format);
+  return formats;
+}
+
+}  // namespace
+
+Forward::Forward(const Config& config, const Weights& weights, const Kernels& kernels, ThreadPool& pool,
+                 CacheType cache_type)
+    : config_(config),
+      weights_(weights),
+      kernels_(kernels),
+      pool_(pool),
+      cache_type_(cache_type),
+      width_(round16(config.hidden_size)),
+      query_width_(round16(config.num_attention_heads * config.head_dim)),
+      kv_width_(round16(config.num_key_value_heads * config.head_dim)),
+      ffn_width_(round16(config.intermediate_size)),
+      vocab_stride_(round16(config.vocab_size)),
+      query_scale_(static_cast<float>(1.0 / std::sqrt(config.query_pre_attn_scalar))),
+      embedding_scale_(config.scale_embeddings ? static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)))
+                                               : 1.0f) {
+  const int64_t rows = max_pass_rows, half = config.head_dim / 2;
+  x_ = AlignedArray<float>(rows * width_);
+  out_ = AlignedArray<float>(rows * width_);
+  queries_ = AlignedArray<float>(rows * query_width_);
+  keys_ = AlignedArray<float>(rows * kv_width_);
+  values_ = AlignedArray<float>(rows * kv_width_);
+  attended_ = AlignedArray<float>(rows * query_width_);
+  using L = LayerWeights;
+  hidden_inputs_ = InputRows(config.hidden_size, rows, formats_of(weights, {&L::q, &L::k, &L::v, &L::gate, &L::up}));
+  attended_inputs_ = InputRows(config.num_attention_heads * config.head_dim, rows, formats_of(weights, {&L::o}));
+  ffn_inputs_ = InputRows(config.intermediate_size, rows, formats_of(weights, {&L::down}));
+  head_inputs_ = InputRows(config.hidden_size, head_rows, {weights.head.format});
+  head_hidden_ = AlignedArray<float>(head_rows * width_);
+  cos_ = AlignedArray<float>(kinds * rows * half);
+  sin_ = AlignedArray<float>(kinds * rows * half);
+  const RopeParameters ropes[kinds] = {config.sliding_rope, config.full_rope};
+  for (int64_t kind = 0; kind < kinds; ++kind)
+    for (int64_t i = 0; i < half; ++i) {
+      const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim);
+      const float frequency = static_cast<float>(1.0 / std::pow(ropes[kind].rope_theta, exponent));
+      inverse_frequencies_[kind].push_back(frequency / static_cast<float>(ropes[kind].factor));
+    }
+  const int64_t scratch =
+      std::max(attention_scratch_floats(config.head_dim), 2 * ffn_rows * ffn_columns + 2 * ffn_columns);
+  for (int thread = 0; thread < pool.num_threads(); ++thread) scratch_.emplace_back(scratch);
+}
+
+void Forward::run(std::span<const PassRow> rows) {
+  rows_ = rows;
+  num_rows_ = static_cast<int64_t>(rows.size());
+  plan_attention();
+  pool_.run([this](int thread) {
+    embed();
+    for (size_t layer = 0; layer < weights_.layers.size(); ++layer) run_layer(layer, thread);
+  });
+}
+
+// A row's angles are position * frequency in float32, as the references have them.
+void Forward::embed() {
+  const int64_t half = config_.head_dim / 2;
+  pool_.share(num_rows_, [&](int64_t row) {
+    for (int64_t kind = 0; kind < kinds; ++kind) {
+      float* cos = cos_.data() + (kind * max_pass_rows + row) * half;
+      float* sin = sin_.data() + (kind * max_pass_rows + row) * half;
+      for (int64_t i = 0; i < half; ++i) {
+        const float angle = static_cast<float>(rows_[row].position) * inverse_frequencies_[kind][i];
+        cos[i] = std::cos(angle);
+        sin[i] = std::sin(angle);
+      }
+    }
+    float* x = row_of(x_, row, width_);
+    unpack_row(weights_.embedding, rows_[row].token_id, x);
+    kernels_.scale(x, embedding_scale_, config_.hidden_size);
+    normalise_input(0, row);
+  });
+}
+
+void Forward::run_layer(size_t layer, int thread) {
+  const LayerWeights& weights = weights_.layers[layer];
+  multiply({{&weights.q, queries_.data(), query_width_},
+            {&weights.k, keys_.data(), kv_width_},
+            {&weights.v, values_.data(), kv_width_}},
+           hidden_inputs_, num_rows_);
+  pool_.share(num_rows_, [&](int64_t row) { place_heads(layer, row); });
+  pool_.share(static_cast<int64_t>(attention_items_.size()),
+              [&](int64_t item) { attend(layer, attention_items_[static_cast<size_t>(item)], thread); });
+  pool_.share(num_rows_, [&](int64_t row) {
+    attended_inputs_.set(kernels_, row, 0, config_.num_attention_heads * config_.head_dim,
+                         row_of(attended_, row, query_width_));
+  });
+  multiply({{&weights.o, out_.data(), width_}}, attended_inputs_, num_rows_);
+  pool_.share(num_rows_, [&](int64_t row) { after_attention(layer, row); });
+  pool_.share((config_.intermediate_size + ffn_columns - 1) / ffn_columns,
+              [&](int64_t item) { feed_forward(layer, item, thread); });
+  multiply({{&weights.down, out_.data(), width_}}, ffn_inputs_, num_rows_);
+  pool_.share(num_rows_, [&](int64_t row) { after_feed_forward(layer, row); });
+}
+
+void Forward::multiply(std::initializer_list<Product> products, const InputRows& inputs, int64_t num_rows) {
+  int64_t items = 0;
+  auto grain = [](const Product& product) { return std::max<int64_t>(1, product_bytes / product.matrix->geometry.bytes); };
+  auto count = [&](const Product& product) { return (product.matrix->num_groups() + grain(product) - 1) / grain(product); };
+  for (const Product& product : products) items += count(product);
+  pool_.share(items, [&](int64_t item) {
+    const Product* product = products.begin();
+    for (; item >= count(*product); ++product) item -= count(*product);
+    const int64_t begin = item * grain(*product);
+    const int64_t end = std::min(begin + grain(*product), product->matrix->num_groups());
+    for (int64_t group = begin; group < end; ++group) multiply_group(*product, group, inputs, num_rows);
+  });
+}
+
+void Forward::multiply_group(const Product& product, int64_t group, const InputRows& inputs, int64_t num_rows) {
+  const PackedMatrix& matrix = *product.matrix;
+  const int64_t blocks = (matrix.columns + block_columns - 1) / block_columns;
+  // Few rows read the weights once; many go through the columns in parts that stay in the cache.
+  const int64_t step = num_rows <= 8 ? blocks : cached_blocks;
+  MatmulArgs args;
+  args.group = matrix.group(group);
+  args.geometry = &matrix.geometry;
+  args.columns = matrix.columns;
+  args.inputs = inputs.view();
+  args.num_rows = num_rows;
+  args.out = product.out + group * group_rows;
+  args.out_stride = product.stride;
+  for (int64_t block = 0; block < blocks; block += step) {
+    args.first_block = block;
+    args.end_block = std::min(blocks, block + step);
+    kernels_.matmul[static_cast<int>(matrix.format)](args);
+  }
+}
+
+void Forward::normalise_input(size_t layer, int64_t row) {
+  if (layer == weights_.layers.size()) return;
+  float* normed = row_of(out_, row, width_);
+  kernels_.rms_norm(row_of(x_, row, width_), weights_.layers[layer].input_norm, static_cast<float>(config_.rms_norm_eps),
+                    config_.hidden_size, normed);
+  hidden_inputs_.set(kernels_, row, 0, config_.hidden_size, normed);
+}
+
+// Norms, rotates and scales one row's queries; stores its keys and values.
+void Forward::place_heads(size_t layer, int64_t row) {
+  const LayerWeights& weights = weights_.layers[layer];
+  const int64_t head_dim = config_.head_dim, kind = config_.layer_types[layer] == LayerType::full_attention;
+  const float* cos = cos_.data() + (kind * max_pass_rows + row) * (head_dim / 2);
+  const float* sin = sin_.data() + (kind * max_pass_rows + row) * (head_dim / 2);
+  const float eps = static_cast<float>(config_.rms_norm_eps);
+  auto turn = [&](float* head, const float* gain) {
+    if (gain) kernels_.rms_norm(head, gain, eps, head_dim, head);
+    kernels_.rope(head, cos, sin, head_dim);
+  };
+  for (int64_t n = 0; n < config_.num_attention_heads; ++n) {
+    float* query = row_of(queries_, row, query_width_) + n * head_dim;
+    turn(query, weights.q_norm);
+    kernels_.scale(query, query_scale_, head_dim);
+  }
+  const PassRow& token = rows_[row];
+  const int64_t slot = token.position % token.sequence->slots(layer);
+  const auto store = cache_type_ == CacheType::f32 ? kernels_.store_f32 : kernels_.store_bf16;
+  for (int64_t k = 0; k < config_.num_key_value_heads; ++k) {
+    float* key = row_of(keys_, row, kv_width_) + k * head_dim;
+    turn(key, weights.k_norm);
+    store(key, row_of(values_, row, kv_width_) + k * head_dim, head_dim, slot, token.sequence->keys(layer, k),
+          token.sequence->values(layer, k));
+  }
+}
+
+// Cuts the pass into items: rows of one sequence and one KV head, as many queries as a kernel takes, fewer where that
+// would leave threads without work.
+void Forward::plan_attention() {
+  attention_items_.clear();
+  const int64_t kv_heads = config_.num_key_value_heads, group = config_.num_attention_heads / kv_heads;
+  const int64_t all = num_rows_ * config_.num_attention_heads;
+  int64_t per_item = attention_rows;
+  while (per_item > 1 && all / per_item < 2 * pool_.num_threads()) per_item /= 2;
+  for (int64_t first = 0; first < num_rows_;) {
+    int64_t end = first;
+    while (end < num_rows_ && rows_[end].sequence == rows_[first].sequence) ++end;
+    for (int64_t kv_head = 0; kv_head < kv_heads; ++kv_head)
+      for (int64_t query = (end - first) * group; query > 0; query -= per_item) {
+        const int64_t count = std::min(per_item, query);  // the last rows, which see most, come first
+        attention_items_.push_back({first, query - count, count, kv_head});
+      }
+    first = end;
+  }
+}
+
+void Forward::attend(size_t layer, const AttentionItem& item, int thread) {
+  const int64_t head_dim = config_.head_dim, group = config_.num_attention_heads / config_.num_key_value_heads;
+  const float* queries[attention_rows];
+  float* outputs[attention_rows];
+  int64_t positions[attention_rows];
+  for (int64_t i = 0; i < item.count; ++i) {
+    const int64_t row = item.first_row + (item.first + i) / group;
+    const int64_t head = item.kv_head * group + (item.first + i) % group;
+    queries[i] = row_of(queries_, row, query_width_) + head * head_dim;
+    outputs[i] = row_of(attended_, row, query_width_) + head * head_dim;
+    positions[i] = rows_[row].position;
+  }
+  CpuSequence& sequence = *rows_[item.first_row].sequence;
+  AttentionArgs args;
+  args.keys = sequence.keys(layer, item.kv_head);
+  args.values = sequence.values(layer, item.kv_head);
+  args.num_slots = sequence.slots(layer);
+  args.head_dim = head_dim;
+  args.window = config_.layer_types[layer] == LayerType::sliding_attention ? config_.sliding_window.value_or(0) : 0;
+  args.softcap = static_cast<float>(config_.attn_logit_softcapping.value_or(0.0));
+  args.queries = queries;
+  args.outputs = outputs;
+  args.positions = positions;
+  args.num_rows = item.count;
+  args.scratch = scratch_[static_cast<size_t>(thread)].data();
+  (cache_type_ == CacheType::f32 ? kernels_.attention_f32 : kernels_.attention_bf16)(args);
+}
+
+void Forward::after_attention(size_t layer, int64_t row) {
+  const LayerWeights& weights = weights_.layers[layer];
+  const float eps = static_cast<float>(config_.rms_norm_eps);
+  float *x = row_of(x_, row, width_), *out = row_of(out_, row, width_);
+  if (weights.post_attention_norm) kernels_.rms_norm(out, weights.post_attention_norm, eps, config_.hidden_size, out);
+  kernels_.add(x, out, config_.hidden_size);
+  kernels_.rms_norm(x, weights.pre_feedforward_norm, eps, config_.hidden_size, out);
+  hidden_inputs_.set(kernels_, row, 0, config_.hidden_size, out);
+}
+
+// Gate and up of one block of columns, multiplied and handed on as the next product's input.
+void Forward::feed_forward(size_t layer, int64_t item, int thread) {
+  const LayerWeights& weights = weights_.layers[layer];
+  const auto gated = config_.hidden_activation == Activation::silu ? kernels_.gated_silu : kernels_.gated_gelu;
+  float* gate = scratch_[static_cast<size_t>(thread)].data();
+  float* up = gate + ffn_rows * ffn_columns;
+  float* hidden = up + ffn_rows * ffn_columns;
+  const int64_t first = item * ffn_columns;
+  const int64_t columns = std::min(ffn_columns, config_.intermediate_size - first);
+  const int64_t groups = (columns + group_rows - 1) / group_rows;
+  MatmulArgs args;
+  args.columns = config_.hidden_size;
+  args.inputs = hidden_inputs_.view();
+  args.out_stride = ffn_columns;
+  const int64_t blocks = (args.columns + block_columns - 1) / block_columns;
+  const int64_t step = num_rows_ <= 8 ? blocks : cached_blocks;
+  for (int64_t row = 0; row < num_rows_; row += ffn_rows) {
+    args.first_row = row;
+    args.num_rows = std::min(ffn_rows, num_rows_ - row);
+    for (const PackedMatrix* matrix : {&weights.gate, &weights.up})
+      for (int64_t group = 0; group < groups; ++group) {
+        args.group = matrix->group(first / group_rows + group);
+        args.geometry = &matrix->geometry;
+        args.out = (matrix == &weights.gate ? gate : up) + group * group_rows;
+        for (int64_t block = 0; block < blocks; block += step) {
+          args.first_block = block;
+          args.end_block = std::min(blocks, block + step);
+          kernels_.matmul[static_cast<int>(matrix->format)](args);
+        }
+      }
+    for (int64_t r = 0; r < args.num_rows; ++r) {
+      gated(gate + r * ffn_columns, up + r * ffn_columns, groups * group_rows, hidden);
+      ffn_inputs_.set(kernels_, row + r, first, columns, hidden);
+    }
+  }
+}
+
+void Forward::after_feed_forward(size_t layer, int64_t row) {
+  const LayerWeights& weights = weights_.layers[layer];
+  float *x = row_of(x_, row, width_), *out = row_of(out_, row, width_);
+  if (weights.post_feedforward_norm)
+    kernels_.rms_norm(out, weights.post_feedforward_norm, static_cast<float>(config_.rms_norm_eps), config_.hidden_size, out);
+  kernels_.add(x, out, config_.hidden_size);
+  normalise_input(layer + 1, row);
+}
+
+void Forward::final_hidden(std::span<const int64_t> which, float* out) {
+  for (size_t i = 0; i < which.size(); ++i)
+    kernels_.rms_norm(row_of(x_, which[i], width_), weights_.final_norm, static_cast<float>(config_.rms_norm_eps),
+                      config_.hidden_size, out + static_cast<int64_t>(i) * config_.hidden_size);
+}
+
+void Forward::logits(std::span<const int64_t> which, float* out, float* group_max) {
+  const int64_t items = num_groups(), groups_per_item = head_tokens / group_rows;
+  for (size_t begin = 0; begin < which.size(); begin += head_rows) {
+    const int64_t count = std::min<int64_t>(head_rows, static_cast<int64_t>(which.size() - begin));
+    float* const part = out + static_cast<int64_t>(begin) * vocab_stride_;
+    float* const part_max = group_max + static_cast<int64_t>(begin) * items;
+    pool_.run([&](int) {
+      pool_.share(count, [&](int64_t i) {
+        float* hidden = row_of(head_hidden_, i, width_);
+        final_hidden(which.subspan(begin + static_cast<size_t>(i), 1), hidden);
+        head_inputs_.set(kernels_, i, 0, config_.hidden_size, hidden);
+      });
+      pool_.share(items, [&](int64_t item) {
+        const int64_t first = item * groups_per_item, end = std::min(first + groups_per_item, weights_.head.num_groups());
+        for (int64_t group = first; group < end; ++group)
+          multiply_group({&weights_.head, part, vocab_stride_}, group, head_inputs_, count);
+        const int64_t tokens = std::min(head_tokens, config_.vocab_size - item * head_tokens);
+        for (int64_t i = 0; i < count; ++i) {
+          float* row = part + i * vocab_stride_ + item * head_tokens;
+          if (config_.final_logit_softcapping)
+            kernels_.softcap(row, static_cast<float>(*config_.final_logit_softcapping), tokens);
+          int64_t index;
+          kernels_.arg_max(row, tokens, part_max + i * items + item, &index);
+        }
+      });
+    });
+  }
+}
+
+}  // namespace gemcut

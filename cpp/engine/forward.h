@@ -1,0 +1,87 @@
+// The decoder's arithmetic for a few rows (tokens of one or more sequences) at a time: what
+// gemcut.model.decoder computes, stage by stage on all threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/input_rows.h"
+#include "engine/sequence.h"
+#include "engine/thread_pool.h"
+#include "engine/weights.h"
+
+namespace gemcut {
+
+// One token of a pass.
+struct PassRow {
+  CpuSequence* sequence = nullptr;
+  int64_t position = 0;
+  int32_t token_id = 0;
+};
+
+// Tokens whose logits are kept with their statistics: ids [item, item + 1) * head_tokens share one maximum.
+inline constexpr int64_t head_tokens = 1024;
+
+class Forward {
+ public:
+  Forward(const Config& config, const Weights& weights, const Kernels& kernels, ThreadPool& pool, CacheType cache_type);
+
+  // Computes up to max_pass_rows rows; rows of one sequence follow each other with ascending positions. Keys and
+  // values are stored; the rows' hidden states before the final norm stay inside.
+  void run(std::span<const PassRow> rows);
+
+  // Of the last run's rows `which`: hidden states after the final norm, (rows, D).
+  void final_hidden(std::span<const int64_t> which, float* out);
+  // Of the same rows: logits (rows, logits_stride()), soft-capped, and the largest of each head_tokens ids.
+  void logits(std::span<const int64_t> which, float* out, float* group_max);
+  int64_t logits_stride() const { return vocab_stride_; }
+  int64_t num_groups() const { return (config_.vocab_size + head_tokens - 1) / head_tokens; }
+
+ private:
+  // One matrix of a stage and where its products go.
+  struct Product {
+    const PackedMatrix* matrix;
+    float* out;
+    int64_t stride;
+  };
+  struct AttentionItem {
+    int64_t first_row;   // of the pass: rows of one sequence
+    int64_t first;       // query: row-major over (row, query head of the group)
+    int64_t count;
+    int64_t kv_head;
+  };
+
+  void plan_attention();
+  void embed();
+  void multiply(std::initializer_list<Product> products, const InputRows& inputs, int64_t num_rows);
+  void multiply_group(const Product& product, int64_t group, const InputRows& inputs, int64_t num_rows);
+  void normalise_input(size_t layer, int64_t row);
+  void place_heads(size_t layer, int64_t row);
+  void attend(size_t layer, const AttentionItem& item, int thread);
+  void feed_forward(size_t layer, int64_t item, int thread);
+  void after_attention(size_t layer, int64_t row);
+  void after_feed_forward(size_t layer, int64_t row);
+  void run_layer(size_t layer, int thread);
+  float* row_of(const AlignedArray<float>& array, int64_t row, int64_t stride) const { return array.data() + row * stride; }
+
+  const Config& config_;
+  const Weights& weights_;
+  const Kernels& kernels_;
+  ThreadPool& pool_;
+  const CacheType cache_type_;
+  const int64_t width_, query_width_, kv_width_, ffn_width_, vocab_stride_;  // D, N H, K H, F, V, rounded up to 16
+  const float query_scale_, embedding_scale_;
+
+  std::span<const PassRow> rows_;
+  int64_t num_rows_ = 0;
+  std::vector<AttentionItem> attention_items_;
+  AlignedArray<float> x_, out_, queries_, keys_, values_, attended_;
+  InputRows hidden_inputs_, attended_inputs_, ffn_inputs_, head_inputs_;
+  AlignedArray<float> cos_, sin_;          // [kind of layer][row][H / 2]
+  std::vector<float> inverse_frequencies_[2];
+  std::vector<AlignedArray<float>> scratch_;  // of each thread
+  AlignedArray<float> head_hidden_;
+};
+
+}  // namespace gemcut

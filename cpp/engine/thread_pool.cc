@@ -1,0 +1,89 @@
+#include "engine/thread_pool.h"
+
+#include "engine/machine.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace gemcut {
+namespace {
+
+// About 100 microseconds of waiting awake: longer than any gap inside a pass, shorter than one between requests.
+constexpr int long_spin = 4000;
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Waits until `value` is no longer `old`: awake at first, then asleep.
+template <class T>
+void wait_change(std::atomic<T>& value, T old, int spins) {
+  for (int spin = 0; spin < spins; ++spin) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    pause();
+  }
+  while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+// More threads than cores must not burn the time of the one that has work.
+ThreadPool::ThreadPool(int num_threads)
+    : num_threads_(num_threads < 1 ? 1 : num_threads), spins_(num_threads <= usable_cores() ? long_spin : 20) {
+  threads_.reserve(static_cast<size_t>(num_threads_ - 1));
+  for (int thread = 1; thread < num_threads_; ++thread) threads_.emplace_back([this, thread] { work(thread); });
+}
+
+ThreadPool::~ThreadPool() {
+  ends_.store(true, std::memory_order_relaxed);
+  job_.fetch_add(1, std::memory_order_release);
+  job_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadPool::run_job(Function function, void* context) {
+  if (num_threads_ == 1) {
+    function(context, 0);
+    return;
+  }
+  function_ = function;
+  context_ = context;
+  unfinished_.store(num_threads_ - 1, std::memory_order_relaxed);
+  job_.fetch_add(1, std::memory_order_release);
+  job_.notify_all();
+  function(context, 0);
+  for (int32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
+       left = unfinished_.load(std::memory_order_acquire))
+    wait_change(unfinished_, left, spins_);
+}
+
+void ThreadPool::work(int thread) {
+  uint32_t seen = 0;
+  for (;;) {
+    wait_change(job_, seen, spins_);
+    ++seen;
+    if (ends_.load(std::memory_order_relaxed)) return;
+    function_(context_, thread);
+    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+  }
+}
+
+void ThreadPool::barrier() {
+  if (num_threads_ == 1) return;
+  const uint32_t phase = phase_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == num_threads_ - 1) {
+    arrived_.store(0, std::memory_order_relaxed);
+    counters_[(phase + 2) % num_counters].value.store(0, std::memory_order_relaxed);
+    phase_.store(phase + 1, std::memory_order_release);
+    phase_.notify_all();
+  } else {
+    wait_change(phase_, phase, spins_);
+  }
+}
+
+}  // namespace gemcut

@@ -1,0 +1,114 @@
+// The two indexes over a vocabulary's pieces: a hash table and a byte trie.
+#include "formats/tokenizer_pieces.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace gemcut {
+namespace {
+
+constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15;  // 2^64 divided by the golden ratio, odd
+
+// Eight bytes at a time; pieces have 6 bytes on average.
+uint64_t hash_of(std::string_view text) {
+  uint64_t hash = text.size() * kMultiplier;
+  const char* bytes = text.data();
+  size_t left = text.size();
+  for (; left >= 8; left -= 8, bytes += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, bytes, 8);
+    hash = (hash ^ word) * kMultiplier;
+    hash ^= hash >> 29;
+  }
+  uint64_t word = 0;
+  if (left) std::memcpy(&word, bytes, left);
+  hash = (hash ^ word) * kMultiplier;
+  hash ^= hash >> 32;
+  hash *= kMultiplier;
+  return hash ^ (hash >> 29);
+}
+
+uint32_t tag_of(uint64_t hash) { return static_cast<uint32_t>(hash >> 32); }
+
+}  // namespace
+
+void PieceArena::reserve(size_t num_pieces, size_t num_bytes) {
+  bytes_.reserve(num_bytes);
+  ends_.reserve(num_pieces);
+}
+
+void PieceArena::append(std::string_view piece) {
+  bytes_.insert(bytes_.end(), piece.begin(), piece.end());
+  ends_.push_back(static_cast<uint32_t>(bytes_.size()));
+}
+
+PieceTable::PieceTable(const PieceArena& pieces, size_t max_pieces)
+    : pieces_(pieces), slots_(std::bit_ceil(std::max<size_t>(2 * max_pieces, 8))) {}
+
+size_t PieceTable::slot_of(std::string_view text, uint64_t hash) const {
+  const size_t mask = slots_.size() - 1;
+  size_t i = hash & mask;
+  for (;; i = (i + 1) & mask) {
+    const Slot& slot = slots_[i];
+    if (slot.token_id < 0) return i;
+    if (slot.tag == tag_of(hash) && pieces_[static_cast<size_t>(slot.token_id)] == text) return i;
+  }
+}
+
+int32_t PieceTable::add(int32_t token_id) {
+  const std::string_view text = pieces_[static_cast<size_t>(token_id)];
+  const uint64_t hash = hash_of(text);
+  Slot& slot = slots_[slot_of(text, hash)];
+  if (slot.token_id >= 0) return slot.token_id;
+  slot = {tag_of(hash), token_id};
+  return -1;
+}
+
+int32_t PieceTable::find(std::string_view text) const { return slots_[slot_of(text, hash_of(text))].token_id; }
+
+PieceTrie::PieceTrie() : roots_(256, -1) {}
+
+int32_t PieceTrie::child_of(int32_t node, char label) const {
+  int32_t child = nodes_[static_cast<size_t>(node)].child;
+  while (child >= 0 && nodes_[static_cast<size_t>(child)].label != label)
+    child = nodes_[static_cast<size_t>(child)].sibling;
+  return child;
+}
+
+int32_t PieceTrie::new_node(char label) {
+  nodes_.push_back({});
+  nodes_.back().label = label;
+  return static_cast<int32_t>(nodes_.size()) - 1;
+}
+
+void PieceTrie::add(std::string_view piece, int32_t token_id) {
+  if (piece.empty()) return;
+  const auto first = static_cast<unsigned char>(piece[0]);
+  if (roots_[first] < 0) roots_[first] = new_node(piece[0]);
+  int32_t node = roots_[first];
+  for (const char label : piece.substr(1)) {
+    int32_t child = child_of(node, label);
+    if (child < 0) {
+      child = new_node(label);
+      Node& parent = nodes_[static_cast<size_t>(node)];
+      nodes_[static_cast<size_t>(child)].sibling = parent.child;
+      parent.child = child;
+    }
+    node = child;
+  }
+  nodes_[static_cast<size_t>(node)].token_id = token_id;
+}
+
+PieceTrie::Match PieceTrie::longest(std::string_view text) const {
+  Match best;
+  int32_t node = text.empty() ? -1 : roots_[static_cast<unsigned char>(text[0])];
+  for (size_t size = 1; node >= 0; ++size) {
+    const int32_t token_id = nodes_[static_cast<size_t>(node)].token_id;
+    if (token_id >= 0) best = {token_id, size};
+    node = size < text.size() ? child_of(node, text[size]) : -1;
+  }
+  return best;
+}
+
+}  // namespace gemcut

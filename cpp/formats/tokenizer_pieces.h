@@ -1,0 +1,77 @@
+// A vocabulary's pieces in flat memory: by id, by text, and by what a text begins with.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace gemcut {
+
+// SentencePiece.Type
+enum class PieceType : uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+// The texts of V pieces, one after the other.
+class PieceArena {
+ public:
+  void reserve(size_t num_pieces, size_t num_bytes);
+  void append(std::string_view piece);
+  size_t size() const { return ends_.size(); }
+  size_t num_bytes() const { return bytes_.size(); }
+  std::string_view operator[](size_t i) const {
+    const size_t begin = i ? ends_[i - 1] : 0;
+    return {bytes_.data() + begin, ends_[i] - begin};
+  }
+
+ private:
+  std::vector<char> bytes_;
+  std::vector<uint32_t> ends_;
+};
+
+// Piece to id, by open addressing. The arena must outlive it.
+class PieceTable {
+ public:
+  // Room for `max_pieces` pieces.
+  PieceTable(const PieceArena& pieces, size_t max_pieces);
+  // Returns -1, or the id of the same text that was added before (nothing changes then).
+  int32_t add(int32_t token_id);
+  int32_t find(std::string_view text) const;  // -1: no such piece
+
+ private:
+  struct Slot {
+    uint32_t tag = 0;       // upper half of the hash, so that other texts are rarely read
+    int32_t token_id = -1;  // -1: free
+  };
+  // The slot that holds `text`, or the free one where it belongs.
+  size_t slot_of(std::string_view text, uint64_t hash) const;
+
+  const PieceArena& pieces_;
+  std::vector<Slot> slots_;  // a power of two, at most half in use
+};
+
+// Finds the longest piece that a text begins with.
+class PieceTrie {
+ public:
+  PieceTrie();
+  void add(std::string_view piece, int32_t token_id);
+  struct Match {
+    int32_t token_id = -1;  // -1: none
+    size_t num_bytes = 0;
+  };
+  Match longest(std::string_view text) const;
+  bool is_first(char c) const { return roots_[static_cast<unsigned char>(c)] >= 0; }  // a piece begins with it
+
+ private:
+  struct Node {
+    int32_t child = -1;
+    int32_t sibling = -1;
+    int32_t token_id = -1;
+    char label = 0;
+  };
+  int32_t child_of(int32_t node, char label) const;
+  int32_t new_node(char label);
+
+  std::vector<int32_t> roots_;  // by first byte
+  std::vector<Node> nodes_;
+};
+
+}  // namespace gemcut

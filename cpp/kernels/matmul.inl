@@ -1,0 +1,169 @@
+// One group of 16 weight rows times up to matmul_rows inputs at a time, for every format. Included inside a namespace,
+// after a simd header.
+
+constexpr int matmul_rows = 8;  // inputs whose sums stay in registers
+
+// The codes of one block, two vectors at a time: calls use(vector index, codes) for 0, 4, 1, 5, 2, 6, 3, 7.
+template <int bits, class Use>
+static inline void unpack_block(const std::byte* block, Use&& use) {
+  if constexpr (bits == 8) {
+    for_each_index<8>([&](auto index) { use(index, b_load(block + 64 * index())); });
+  } else {
+    const VB nibble = b_set(0x0f);
+    VB high0{}, high1{};
+    if constexpr (bits >= 5) high0 = b_load(block + 256);
+    if constexpr (bits == 6) high1 = b_load(block + 320);
+    for_each_index<4>([&](auto index) {
+      constexpr int j = index();
+      const VB both = b_load(block + 64 * j);
+      VB low = b_and(both, nibble), high = b_and(b_shift<-4>(both), nibble);
+      if constexpr (bits == 5) {
+        low = b_or_and(low, b_shift<4 - j>(high0), b_set(0x10));
+        high = b_or_and(high, b_shift<-j>(high0), b_set(0x10));
+      }
+      if constexpr (bits == 6) {
+        low = b_or_and(low, b_shift<4 - 2 * j>(high0), b_set(0x30));
+        high = b_or_and(high, b_shift<4 - 2 * j>(high1), b_set(0x30));
+      }
+      use(index, low);
+      use(constant<j + 4>{}, high);
+    });
+  }
+}
+
+// Scale (or minimum) of part `part` of block `block` of each of the 16 rows.
+template <int format>
+static inline VF load_scale(const std::byte* scales, const std::byte* supers, int64_t block, int part) {
+  constexpr FormatTraits traits = format_traits[format];
+  if constexpr (!traits.two_level) return f_from_half(scales + block * 32);
+  constexpr int parts = block_columns / traits.scale_columns;
+  const std::byte* small = scales + (block * parts + part) * group_rows;
+  const VF super = f_from_half(supers + block / super_blocks * 32);
+  return f_mul(super, traits.has_minimum ? f_from_u8(small) : f_from_i8(small));
+}
+
+template <int bits>
+static inline VI dot4(VI acc, VB codes, const int8_t* x) {
+#ifdef GEMCUT_DOT4_LOW
+  if constexpr (bits < 8) return i_dot4_low(acc, codes, x);
+#endif
+  return i_dot4(acc, codes, x);
+}
+
+// Adds blocks [first, end) of `rows` inputs, the first of which is row `row`.
+template <int format, int rows>
+static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, float* out) {
+  constexpr FormatTraits traits = format_traits[format];
+  constexpr int parts = block_columns / traits.scale_columns;
+  const GroupGeometry& geometry = *args.geometry;
+  const Inputs& in = args.inputs;
+  const int8_t* const q8 = in.q8 + row * in.stride;
+  const float* const scale = in.scale + row * in.blocks;
+  const int32_t* const minus = (parts == 2 ? in.minus_sum16 : in.minus_sum) + row * in.blocks * parts;
+  VF sum[rows];
+  for (int t = 0; t < rows; ++t) sum[t] = args.first_block ? f_load(out + t * args.out_stride) : f_zero();
+  const std::byte* codes = args.group + args.first_block * geometry.block_bytes;
+  for (int64_t block = args.first_block; block < args.end_block; ++block, codes += geometry.block_bytes) {
+    VI whole[parts][rows];
+    for (int part = 0; part < parts; ++part)
+      for (int t = 0; t < rows; ++t) {
+        const VI start = i_set(minus[t * in.blocks * parts + block * parts + part]);
+        if constexpr (traits.offset_shift >= 0) whole[part][t] = i_shift_left<traits.offset_shift>(start);
+        else whole[part][t] = i_set(0);
+      }
+    unpack_block<traits.bits>(codes, [&](auto index, VB vector) {
+      constexpr int j = index();
+      constexpr int part = parts == 2 ? j / 4 : 0;
+      for (int t = 0; t < rows; ++t)
+        whole[part][t] = dot4<traits.bits>(whole[part][t], vector, q8 + t * in.stride + block * block_columns + 4 * j);
+    });
+    for (int part = 0; part < parts; ++part) {
+      const VF weight = load_scale<format>(args.group + geometry.scales, args.group + geometry.supers, block, part);
+      for (int t = 0; t < rows; ++t) {
+        const VF factor = f_mul(weight, f_set(scale[t * in.blocks + block]));
+        sum[t] = f_fma(f_from_int(whole[part][t]), factor, sum[t]);
+      }
+    }
+    if constexpr (traits.has_minimum) {
+      for (int part = 0; part < parts; ++part) {
+        const VF minimum =
+            load_scale<format>(args.group + geometry.minima, args.group + geometry.super_minima, block, part);
+        for (int t = 0; t < rows; ++t) {
+          const float scaled = parts == 2
+              ? scale[t * in.blocks + block] * static_cast<float>(minus[t * in.blocks * parts + block * parts + part])
+              : in.minus_scaled_sum[(row + t) * in.blocks + block];
+          sum[t] = f_fma(minimum, f_set(scaled), sum[t]);
+        }
+      }
+    }
+  }
+  for (int t = 0; t < rows; ++t) f_store(out + t * args.out_stride, sum[t]);
+}
+
+template <int format, int rows>
+static inline void matmul_float_tile(const MatmulArgs& args, int64_t row, float* out) {
+  const Inputs& in = args.inputs;
+  const int64_t begin = args.first_block * block_columns;
+  const int64_t limit = args.end_block * block_columns;
+  const int64_t end = limit < args.columns ? limit : args.columns;
+  VF sum[rows];
+  for (int t = 0; t < rows; ++t) sum[t] = args.first_block ? f_load(out + t * args.out_stride) : f_zero();
+  if constexpr (format == static_cast<int>(Format::bf16)) {
+    const uint16_t* const x = in.bf16 + row * in.stride;
+    for (int64_t column = begin; column < end; column += 2) {
+      const VP weights = p_load(args.group + column / 2 * 64);
+      for (int t = 0; t < rows; ++t) sum[t] = p_dot(sum[t], weights, p_set(x + t * in.stride + column));
+    }
+  } else {
+    const float* const x = in.f32 + row * in.stride;
+    for (int64_t column = begin; column < end; ++column) {
+      VF weights;
+      if constexpr (format == static_cast<int>(Format::f16)) weights = f_from_half(args.group + column * 32);
+      else weights = f_load(reinterpret_cast<const float*>(args.group + column * 64));
+      for (int t = 0; t < rows; ++t) sum[t] = f_fma(weights, f_set(x[t * in.stride + column]), sum[t]);
+    }
+  }
+  for (int t = 0; t < rows; ++t) f_store(out + t * args.out_stride, sum[t]);
+}
+
+template <int format, int rows>
+static inline void matmul_tile(const MatmulArgs& args, int64_t row, float* out) {
+  if constexpr (format_traits[format].bits == 0) matmul_float_tile<format, rows>(args, row, out);
+  else matmul_quantised_tile<format, rows>(args, row, out);
+}
+
+template <int format>
+static void matmul_group(const MatmulArgs& args) {
+  int64_t done = 0;
+  auto take = [&](auto rows) {
+    matmul_tile<format, rows()>(args, args.first_row + done, args.out + done * args.out_stride);
+    done += rows();
+  };
+  while (args.num_rows - done >= matmul_rows) take(constant<matmul_rows>{});
+  switch (args.num_rows - done) {
+    case 7: take(constant<7>{}); break;
+    case 6: take(constant<6>{}); break;
+    case 5: take(constant<5>{}); break;
+    case 4: take(constant<4>{}); break;
+    case 3: take(constant<3>{}); break;
+    case 2: take(constant<2>{}); break;
+    case 1: take(constant<1>{}); break;
+    default: break;
+  }
+}
+
+static int64_t int8_burst(int64_t rounds) {
+  constexpr int chains = 12;
+  VI sums[chains];
+  for (int i = 0; i < chains; ++i) sums[i] = i_set(i);
+  VB codes = b_set(3);
+  const int8_t x[4] = {1, -2, 3, -4};
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int i = 0; i < chains; ++i) sums[i] = i_dot4(sums[i], codes, x);
+    __asm__ volatile("" : "+m"(codes));
+  }
+  VI total = sums[0];
+  for (int i = 1; i < chains; ++i) total = i_add(total, sums[i]);
+  volatile int32_t keep = i_sum(total);
+  return keep == 1 ? 1 : rounds * chains * 64;
+}

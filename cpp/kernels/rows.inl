@@ -1,0 +1,178 @@
+// Kernels over one row of floats: quantising, norms, rotation, activations, the head's statistics.
+// Included inside a namespace, after a simd header.
+
+// e^x to about 2 units in the last place; 0 below -87.3, finite up to 88.3.
+static inline VF f_exp(VF x) {
+  x = f_max(f_min(x, f_set(88.0f)), f_set(-87.3f));
+  const VF whole = f_round(f_mul(x, f_set(1.44269504088896341f)));
+  // ln 2 in two parts, so that the rest is exact to the last bit.
+  VF rest = f_fma(whole, f_set(-0.693145751953125f), x);
+  rest = f_fma(whole, f_set(-1.42860682030941723e-6f), rest);
+  // Coefficients: Taylor's up to x^6 / 720 suffices for |x| <= ln 2 / 2 (next term 4e-8 relative).
+  VF sum = f_set(1.0f / 5040);
+  sum = f_fma(sum, rest, f_set(1.0f / 720));
+  sum = f_fma(sum, rest, f_set(1.0f / 120));
+  sum = f_fma(sum, rest, f_set(1.0f / 24));
+  sum = f_fma(sum, rest, f_set(1.0f / 6));
+  sum = f_fma(sum, rest, f_set(0.5f));
+  sum = f_fma(sum, rest, f_set(1.0f));
+  sum = f_fma(sum, rest, f_set(1.0f));
+  return f_mul(sum, f_exp2_whole(whole));
+}
+
+// tanh(x) = 1 - 2 / (e^(2x) + 1)
+static inline VF f_tanh(VF x) {
+  const VF doubled = f_exp(f_add(x, x));
+  return f_sub(f_set(1.0f), f_div(f_set(2.0f), f_add(doubled, f_set(1.0f))));
+}
+
+// Loads `count` < 16 floats, zeros after them.
+static inline VF f_load_part(const float* p, int64_t count) {
+  alignas(64) float lanes[16] = {};
+  for (int64_t i = 0; i < 16 && i < count; ++i) lanes[i] = p[i];
+  return f_load(lanes);
+}
+static inline void f_store_part(float* p, VF a, int64_t count) {
+  alignas(64) float lanes[16];
+  f_store(lanes, a);
+  for (int64_t i = 0; i < 16 && i < count; ++i) p[i] = lanes[i];
+}
+
+static void quantise(const float* x, int64_t columns, int8_t* q8, float* scale, int32_t* minus_sum,
+                     int32_t* minus_sum16, float* minus_scaled_sum) {
+  for (int64_t block = 0; block * block_columns < columns; ++block) {
+    const float* values = x + block * block_columns;
+    const VF low = f_load(values), high = f_load(values + 16);
+    const float largest = f_largest(f_max(f_abs(low), f_abs(high)));
+    const float step = largest / 127.0f;
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    const VF scaled_low = f_mul(low, f_set(inverse)), scaled_high = f_mul(high, f_set(inverse));
+    f_store_i8(q8 + block * block_columns, scaled_low);
+    f_store_i8(q8 + block * block_columns + 16, scaled_high);
+    const int32_t sum_low = i_sum(f_to_int(scaled_low)), sum_high = i_sum(f_to_int(scaled_high));
+    scale[block] = step;
+    minus_sum16[2 * block] = -sum_low;
+    minus_sum16[2 * block + 1] = -sum_high;
+    minus_sum[block] = -sum_low - sum_high;
+    minus_scaled_sum[block] = step * static_cast<float>(minus_sum[block]);
+  }
+}
+
+static void to_bf16(const float* x, int64_t count, uint16_t* out) {
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) f_store_bf16(out + i, f_load(x + i));
+  if (i < count) {
+    alignas(64) uint16_t lanes[16];
+    f_store_bf16(lanes, f_load_part(x + i, count - i));
+    for (int64_t j = 0; j < 16 && i + j < count; ++j) out[i + j] = lanes[j];
+  }
+}
+
+static void rms_norm(const float* x, const float* gain, float eps, int64_t count, float* out) {
+  VF squares = f_zero();
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const VF a = f_load(x + i);
+    squares = f_fma(a, a, squares);
+  }
+  if (i < count) {
+    const VF a = f_load_part(x + i, count - i);
+    squares = f_fma(a, a, squares);
+  }
+  const float mean = f_sum(squares) / static_cast<float>(count);
+  const VF inverse = f_set(1.0f / __builtin_sqrtf(mean + eps));
+  for (i = 0; i + 16 <= count; i += 16) f_store(out + i, f_mul(f_mul(f_load(x + i), inverse), f_load(gain + i)));
+  if (i < count) {
+    const VF a = f_mul(f_mul(f_load_part(x + i, count - i), inverse), f_load_part(gain + i, count - i));
+    f_store_part(out + i, a, count - i);
+  }
+}
+
+static void add(float* x, const float* y, int64_t count) {
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) f_store(x + i, f_add(f_load(x + i), f_load(y + i)));
+  for (; i < count; ++i) x[i] += y[i];
+}
+
+static void scale_row(float* x, float factor, int64_t count) {
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) f_store(x + i, f_mul(f_load(x + i), f_set(factor)));
+  for (; i < count; ++i) x[i] *= factor;
+}
+
+static void rope(float* x, const float* cos, const float* sin, int64_t head_dim) {
+  const int64_t half = head_dim / 2;
+  int64_t i = 0;
+  for (; i + 16 <= half; i += 16) {
+    const VF a = f_load(x + i), b = f_load(x + half + i), c = f_load(cos + i), s = f_load(sin + i);
+    f_store(x + i, f_sub(f_mul(a, c), f_mul(b, s)));
+    f_store(x + half + i, f_add(f_mul(b, c), f_mul(a, s)));
+  }
+  for (; i < half; ++i) {
+    const float a = x[i], b = x[half + i], ac = a * cos[i], bs = b * sin[i], bc = b * cos[i], as = a * sin[i];
+    x[i] = ac - bs;
+    x[half + i] = bc + as;
+  }
+}
+
+static void gated_gelu(const float* gate, const float* up, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += 16) {
+    const VF x = f_load(gate + i);
+    // 0.5 x (1 + tanh(u)) = x / (1 + e^(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3)
+    const VF cube = f_mul(f_mul(x, x), x);
+    const VF u = f_mul(f_set(-2.0f * 0.7978845608028654f), f_fma(f_set(0.044715f), cube, x));
+    f_store(out + i, f_mul(f_div(x, f_add(f_set(1.0f), f_exp(u))), f_load(up + i)));
+  }
+}
+
+static void gated_silu(const float* gate, const float* up, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += 16) {
+    const VF x = f_load(gate + i);
+    const VF sigmoid = f_div(x, f_add(f_set(1.0f), f_exp(f_sub(f_zero(), x))));
+    f_store(out + i, f_mul(sigmoid, f_load(up + i)));
+  }
+}
+
+static void softcap(float* x, float cap, int64_t count) {
+  const VF inverse = f_set(1.0f / cap);
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) f_store(x + i, f_mul(f_tanh(f_mul(f_load(x + i), inverse)), f_set(cap)));
+  if (i < count) {
+    const VF a = f_mul(f_tanh(f_mul(f_load_part(x + i, count - i), inverse)), f_set(cap));
+    f_store_part(x + i, a, count - i);
+  }
+}
+
+static void arg_max(const float* x, int64_t count, float* max, int64_t* index) {
+  float best = -__builtin_inff();
+  int64_t i = 0;
+  if (count >= 16) {
+    VF largest = f_load(x);
+    for (i = 16; i + 16 <= count; i += 16) largest = f_max(largest, f_load(x + i));
+    best = f_largest(largest);
+  }
+  for (; i < count; ++i) best = x[i] > best ? x[i] : best;
+  *max = best;
+  *index = 0;
+  for (i = 0; i + 16 <= count; i += 16)
+    if (const uint32_t equal = f_equal(f_load(x + i), best)) {
+      *index = i + __builtin_ctz(equal);
+      return;
+    }
+  for (; i < count; ++i)
+    if (x[i] == best) {
+      *index = i;
+      return;
+    }
+}
+
+static float sum_exp(const float* x, float max, int64_t count) {
+  VF sum = f_zero();
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) sum = f_add(sum, f_exp(f_sub(f_load(x + i), f_set(max))));
+  if (i < count) {
+    const VF terms = f_exp(f_sub(f_load_part(x + i, count - i), f_set(max)));
+    sum = f_add(sum, f_select((1u << (count - i)) - 1, terms, f_zero()));
+  }
+  return f_sum(sum);
+}

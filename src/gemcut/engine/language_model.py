@@ -1,0 +1,204 @@
+"""The C++ engine's side of the seam: `interfaces.LanguageModel` on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gemcut.engine.checkpoint import NativeCheckpoint
+from gemcut.engine.extension import native
+from gemcut.errors import BackendError, ContextLengthError, UsageError
+from gemcut.interfaces import DecodedTokens, SamplingOptions
+
+
+class NativeKVCache:
+    """Keys and values of B sequences in the engine; see `gemcut.interfaces.KVCache`.
+
+    Attributes:
+        batch_size: B.
+        capacity: Tokens one sequence may reach.
+    """
+
+    def __init__(self, batch: Any, batch_size: int, capacity: int) -> None:
+        self._batch = batch
+        self.batch_size, self.capacity = batch_size, capacity
+
+    @property
+    def token_ids(self) -> list[list[int]]:
+        """Every token of each sequence, in order."""
+        return self._batch.token_ids
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32 (B,), tokens of each sequence seen so far."""
+        return np.array([len(row) for row in self.token_ids], np.int32)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the keys and values."""
+        return self._batch.num_bytes
+
+
+class NativeLanguageModel:
+    """A decoder on the C++ engine. Threads may share it; their calls take turns.
+
+    Args:
+        checkpoint: Its files; they may be closed afterwards.
+        dtype: "auto" keeps keys and values in bfloat16, "float32" in float32. Weights stay as they are stored.
+        threads: CPU threads; None for every core this process may use.
+        layout_folder: Where the packed weights are kept for the next start; None for memory only.
+
+    Attributes:
+        config, engine, dtype, device, num_threads: See `gemcut.interfaces.LanguageModel`; `dtype` is how most weights
+            are stored, such as "q4_k" or "bfloat16".
+        isa: The instruction set that computes.
+        weights_bytes: Memory of the packed weights.
+
+    Raises:
+        UsageError: a dtype the engine does not have, or no threads.
+        BackendError: the memory does not suffice; the message has the numbers.
+    """
+
+    engine, device = "native", "cpu"
+
+    def __init__(
+        self,
+        checkpoint: NativeCheckpoint,
+        *,
+        dtype: str = "auto",
+        threads: int | None = None,
+        layout_folder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if dtype not in ("auto", "float32"):
+            raise UsageError(
+                f'dtype is {dtype!r}, but engine "native" computes with the weights as they are stored; '
+                "expected auto, or float32 for keys and values in float32."
+            )
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}, expected at least 1.")
+        self.config = checkpoint.config
+        self._engine: Any = native().Engine(
+            checkpoint.handle,
+            num_threads=threads or 0,
+            float32_cache=dtype == "float32",
+            use_layout_cache=layout_folder is not None,
+            layout_folder=os.fspath(layout_folder) if layout_folder is not None else "",
+        )
+        self.dtype: str = self._engine.dtype
+        self.num_threads: int = self._engine.num_threads
+        self.isa: str = self._engine.isa
+        self.weights_bytes: int = self._engine.weight_bytes
+
+    def num_compiled(self) -> int:
+        """See `gemcut.interfaces.LanguageModel.num_compiled`: nothing is compiled while it runs."""
+        self._opened()
+        return 0
+
+    def new_cache(self, batch_size: int, max_tokens: int) -> NativeKVCache:
+        """See `gemcut.interfaces.LanguageModel.new_cache`."""
+        engine = self._opened()
+        limit = self.config.max_position_embeddings
+        if max_tokens > limit:
+            raise ContextLengthError(f"{max_tokens} tokens were asked for, but the model's context is {limit} tokens.")
+        return NativeKVCache(native().Batch(engine, batch_size, max_tokens), batch_size, max_tokens)
+
+    def prefill(self, cache: NativeKVCache, token_ids: Sequence[Sequence[int]]) -> None:
+        """See `gemcut.interfaces.LanguageModel.prefill`."""
+        self._opened()
+        cache._batch.prefill([_as_list(row, self.config.vocab_size) for row in token_ids])
+
+    def decode(
+        self,
+        cache: NativeKVCache,
+        num_steps: int,
+        options: Sequence[SamplingOptions],
+        uniforms: np.ndarray,
+        *,
+        num_top_logprobs: int | None = None,
+        mask: np.ndarray | None = None,
+        stop_token_ids: Sequence[int] = (),
+    ) -> DecodedTokens:
+        """See `gemcut.interfaces.LanguageModel.decode`."""
+        self._opened()
+        self._check_decode(cache, num_steps, options, uniforms, mask)
+        num_top = -1 if num_top_logprobs is None else num_top_logprobs
+        draws = np.ascontiguousarray(uniforms, np.float32)
+        allowed = None if mask is None else np.ascontiguousarray(mask, np.bool_)
+        arrays = cache._batch.decode(
+            num_steps, list(options), draws, num_top, allowed, [int(i) for i in stop_token_ids]
+        )
+        return DecodedTokens(*arrays)
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        """See `gemcut.interfaces.LanguageModel.logits`."""
+        return self._opened().logits(self._whole(token_ids))
+
+    def score(self, token_ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """See `gemcut.interfaces.LanguageModel.score`."""
+        return self._opened().score([self._whole(row) for row in token_ids])
+
+    def hidden_states(self, token_ids: Sequence[int]) -> np.ndarray:
+        """See `gemcut.interfaces.LanguageModel.hidden_states`."""
+        return self._opened().hidden_states(self._whole(token_ids))
+
+    def close(self) -> None:
+        """Free the weights, and the keys and values of every cache; later calls raise."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = None
+
+    def _opened(self) -> Any:
+        if self._engine is None:
+            raise BackendError("model: it was closed, so its weights are gone. Load it again.")
+        return self._engine
+
+    def _whole(self, token_ids: Sequence[int]) -> list[int]:
+        """A sequence to compute in one go, checked."""
+        self._opened()
+        row, limit = _as_list(token_ids, self.config.vocab_size), self.config.max_position_embeddings
+        if not row:
+            raise UsageError("token_ids: a sequence is empty, expected at least one token.")
+        if len(row) > limit:
+            raise ContextLengthError(f"{len(row)} tokens were asked for, but the model's context is {limit} tokens.")
+        return row
+
+    def _check_decode(
+        self,
+        cache: NativeKVCache,
+        num_steps: int,
+        options: Sequence[SamplingOptions],
+        uniforms: np.ndarray,
+        mask: np.ndarray | None,
+    ) -> None:
+        if num_steps < 1:
+            raise UsageError(f"num_steps is {num_steps}, expected at least 1.")
+        if mask is not None and num_steps != 1:
+            raise UsageError(f"mask: it holds for one step, but num_steps is {num_steps}.")
+        rows = cache.batch_size
+        shapes: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = [
+            ("options", (len(options),), (rows,)),
+            ("uniforms", np.shape(uniforms), (rows, num_steps)),
+        ]
+        if mask is not None:
+            shapes.append(("mask", np.shape(mask), (rows, self.config.vocab_size)))
+        for name, found, expected in shapes:
+            if found != expected:
+                raise UsageError(f"{name}: its shape is {found}, expected {expected}.")
+        lengths = cache.lengths
+        if not lengths.all():
+            raise UsageError("cache: a sequence is empty; prefill at least one token before decoding.")
+        longest = int(lengths.max(initial=0)) + num_steps
+        if longest > cache.capacity:
+            raise ContextLengthError(f"a sequence of {longest} tokens does not fit the cache of {cache.capacity}.")
+
+
+def _as_list(token_ids: Sequence[int], vocab_size: int) -> list[int]:
+    """Token ids as plain integers, each in the vocabulary."""
+    row = np.asarray(token_ids, np.int64).reshape(-1)
+    wrong = row[(row < 0) | (row >= vocab_size)]
+    if len(wrong):
+        raise UsageError(f"token_ids: {wrong[0]} is not a token id, expected 0 to {vocab_size - 1}.")
+    return row.tolist()
