@@ -10,6 +10,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
 
+, := ,
+
 # What `make run` completes.
 PROMPT ?= The planets of the solar system, in order from the Sun, are
 # Handed over by the environment, so that quotes in it are safe.
@@ -24,12 +26,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED_RUN := $(VENV)/.installed-run
 INSTALLED_ALL := $(VENV)/.installed-all
-RUN_EXTRAS := starter,jax
+RUN_EXTRAS := starter
 PACKAGING := pyproject.toml constraints.txt
+# The C++ engine: what it is made of, and build folders by kind.
+NATIVE_SOURCES := CMakeLists.txt $(shell find cpp -name '*.cc' -o -name '*.h' -o -name '*.inl' -o -name '*.map')
+BUILD := build
+BUILD_TOOLS := scikit-build-core nanobind cmake ninja
+# The build tools of .venv: `make engine` and the tests of the engine need no others.
+CMAKE := $(BIN)/cmake
+NINJA := $(abspath $(BIN))/ninja
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROOFS := $(sort $(patsubst benchmarks/proof_%.py,%,$(wildcard benchmarks/proof_*.py)))
 
-.PHONY: help run setup test $(BACKEND_TESTS) test-plain check format bench docs clean
+.PHONY: help run setup engine test $(BACKEND_TESTS) test-native test-plain test-cpp test-sanitizers test-arm \
+	test-nehalem fuzz check format bench bench-engine docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,17 +53,71 @@ run: $(INSTALLED_RUN) ## Install what it takes and complete PROMPT with the real
 
 setup: $(INSTALLED_ALL) ## Install all that tests and checks need, the three backends included
 
-test: $(INSTALLED_ALL) ## Run the tests; those that need a Keras backend once on each
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(BACKEND_TESTS) test-plain
+engine: $(BUILD)/gemcut-engine ## Build build/gemcut-engine, the engine without Python
+
+test: $(INSTALLED_ALL) ## Run the tests; those that need an engine once on each
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target \
+		$(BACKEND_TESTS) test-native test-plain test-cpp
 
 # Keras takes one backend a process. Exit code 5 is no failure: PYTEST_ARGS left this process without tests.
 $(BACKEND_TESTS): test-%:
 	@echo "Tests of the $* backend"
 	@KERAS_BACKEND=$* $(BIN)/python -m pytest -q -m backend $(PYTEST_ARGS) || [ $$? = 5 ]
 
+test-native:
+	@echo "Tests of the native engine"
+	@GEMCUT_TEST_ENGINE=native $(BIN)/python -m pytest -q -m "backend and not keras or native" $(PYTEST_ARGS) || [ $$? = 5 ]
+
 test-plain:
-	@echo "Tests without a backend"
-	@$(BIN)/python -m pytest -q -m "not backend" $(PYTEST_ARGS) || [ $$? = 5 ]
+	@echo "Tests without an engine"
+	@$(BIN)/python -m pytest -q -m "not backend and not native" $(PYTEST_ARGS) || [ $$? = 5 ]
+
+test-cpp: $(BUILD)/gemcut-engine
+	@echo "Tests of the C++ engine"
+	@$(BUILD)/release/gemcut-tests
+
+# configure and build: the folder's name, then CMake's arguments.
+define cmake_build
+@$(CMAKE) -S . -B $(BUILD)/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(NINJA) $(2) >&2
+@$(NINJA) -C $(BUILD)/$(1) -j $(JOBS) >&2
+endef
+
+# need the command $(1), which Debian's package $(2) brings.
+need = command -v $(1) >/dev/null || { echo "make: $@ needs $(1). On Debian or Ubuntu: apt-get install $(2)" >&2; exit 1; }
+
+$(BUILD)/gemcut-engine: $(NATIVE_SOURCES) | $(BUILD)/.tools
+	$(call cmake_build,release,)
+	@cp $(BUILD)/release/gemcut-engine $@
+
+test-sanitizers: | $(BUILD)/.tools ## The C++ tests under the address, undefined-behaviour and thread sanitizers
+	$(call cmake_build,asan,-DGEMCUT_SANITIZE=address$(,)undefined)
+	ASAN_OPTIONS=detect_stack_use_after_return=1 $(BUILD)/asan/gemcut-tests
+	$(call cmake_build,tsan,-DGEMCUT_SANITIZE=thread)
+	TSAN_OPTIONS=halt_on_error=1 $(BUILD)/tsan/gemcut-tests
+
+test-arm: | $(BUILD)/.tools ## The C++ tests on an emulated ARM processor
+	@$(call need,aarch64-linux-gnu-g++,g++-aarch64-linux-gnu)
+	@$(call need,qemu-aarch64,qemu-user)
+	$(call cmake_build,arm,-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+		-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_STRIP=$$(command -v aarch64-linux-gnu-strip))
+	qemu-aarch64 -cpu max $(BUILD)/arm/gemcut-tests
+
+test-nehalem: $(BUILD)/gemcut-engine ## The C++ tests on an emulated processor of 2009, which has no AVX
+	@$(call need,qemu-x86_64,qemu-user)
+	qemu-x86_64 -cpu Nehalem $(BUILD)/release/gemcut-tests
+
+# Seconds of each fuzz target, one after the other.
+FUZZ_SECONDS ?= 300
+fuzz: | $(BUILD)/.tools ## Fuzz the file readers with address and undefined-behaviour sanitizers
+	@$(call need,clang++,clang)
+	$(call cmake_build,fuzz,-DGEMCUT_FUZZ=ON -DGEMCUT_SANITIZE=address$(,)undefined -DCMAKE_CXX_COMPILER=clang++)
+	@for target in $(BUILD)/fuzz/fuzz_*; do \
+		name=$$(basename $$target); [ -x $$target ] && [ -f $$target ] || continue; \
+		mkdir -p $(BUILD)/fuzz/corpus/$$name; \
+		echo "$$name: $(FUZZ_SECONDS) seconds"; \
+		$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 \
+			$(BUILD)/fuzz/corpus/$$name $$(find cpp/fuzz/corpus/$$name -maxdepth 0 -type d 2>/dev/null); \
+	done
 
 check: $(INSTALLED_ALL) ## Format, lint, types, import layers, size budgets, docs, notebooks; no tests
 	$(BIN)/ruff format --check .
@@ -60,6 +125,7 @@ check: $(INSTALLED_ALL) ## Format, lint, types, import layers, size budgets, doc
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/check_budgets.py
+	$(BIN)/python scripts/check_isa_symbols.py
 	$(BIN)/python scripts/cli_docs.py --check
 	$(BIN)/python scripts/model_docs.py --check
 	$(BIN)/python scripts/check_docs.py
@@ -73,6 +139,14 @@ docs: $(INSTALLED_ALL) ## Write what is generated: docs/cli.md, the table of doc
 	$(BIN)/python scripts/cli_docs.py
 	$(BIN)/python scripts/model_docs.py
 	$(BIN)/python scripts/run_notebooks.py
+
+bench-engine: $(INSTALLED_ALL) $(BUILD)/gemcut-engine .venv-llamacpp/.installed ## Measure the engine against llama.cpp
+	$(BIN)/python benchmarks/bench_engine.py
+
+.venv-llamacpp/.installed: benchmarks/requirements-llamacpp.txt | $(BIN)/python
+	"$(PYTHON)" -m venv .venv-llamacpp
+	.venv-llamacpp/bin/python -m pip install -q -r benchmarks/requirements-llamacpp.txt
+	@touch $@
 
 bench: $(INSTALLED_ALL) .venv-kerashub/.installed ## Measure speed against the peers: tables, benchmarks/results/*.json
 	$(BIN)/python benchmarks/run.py
@@ -88,7 +162,7 @@ proof-%: $(INSTALLED_ALL)
 	$(BIN)/python benchmarks/proof_$(subst -,_,$*).py
 
 clean: ## Remove the virtual environment and every cache
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(BUILD) dist
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -99,17 +173,25 @@ $(BIN)/python:
 	@"$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); \
 		echo "make: $(PYTHON) -m venv failed; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
-# pip writes to standard error, so that standard output carries only the answer of `make run`.
+# pip writes to standard error, so that standard output carries only the answer of `make run`. The C++ engine is built
+# on the way, which takes a compiler and a few minutes.
 define install
+@for compiler in "$${CXX:-c++}" g++ clang++ none; do command -v "$$compiler" >/dev/null && break; done; \
+	[ "$$compiler" != none ] || { \
+	echo "make: found no C++ compiler, which the engine needs. On Debian or Ubuntu: apt-get install g++" >&2; exit 1; }
 @echo "Installing .[$(1)] into $(VENV), pinned by constraints.txt (the first time this takes minutes) ..." >&2
-@$(PIP) install -q -c constraints.txt hatchling >&2
-@$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[$(1)]' >&2
+@$(PIP) install -q -c constraints.txt $(BUILD_TOOLS) >&2
+@$(PIP) install -q -c constraints.txt --no-build-isolation -C build-dir=$(BUILD)/python -e '.[$(1)]' >&2
 @touch $@
 endef
 
-$(INSTALLED_RUN): $(PACKAGING) | $(BIN)/python
+$(BUILD)/.tools: constraints.txt | $(BIN)/python
+	@$(PIP) install -q -c constraints.txt $(BUILD_TOOLS) >&2
+	@mkdir -p $(BUILD) && touch $@
+
+$(INSTALLED_RUN): $(PACKAGING) $(NATIVE_SOURCES) | $(BIN)/python
 	$(call install,$(RUN_EXTRAS))
 
-$(INSTALLED_ALL): $(PACKAGING) | $(BIN)/python
+$(INSTALLED_ALL): $(PACKAGING) $(NATIVE_SOURCES) | $(BIN)/python
 	$(call install,dev)
 	@touch $(INSTALLED_RUN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import statistics
 from typing import Any
 
@@ -70,7 +69,6 @@ def measured_speed(model: str, kind: str, rounds: int, restarts: int) -> list[Ro
     return rows
 
 
-@functools.cache
 def best_settings(model: str, threads: int, work: Work) -> tuple[tuple[str, ...], dict[str, float]]:
     """llama.cpp's fastest settings for a work, by the better of two runs each, and the speed of all of them."""
     speeds = {}

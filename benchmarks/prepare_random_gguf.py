@@ -87,8 +87,8 @@ def random_tensor(generator: np.random.Generator, shape: tuple[int, ...], kind: 
     if kind == Type.Q4_0:  # d, 16 bytes: d * (0..15 - 8), sigma of the digits 4.6
         _set_float16(blocks, 0, WEIGHT_SIGMA / 4.6)
     elif kind == Type.Q4_K:  # d, dmin, 12 bytes of 6-bit scales and mins, digits: d * scale * 0..15 - dmin * min
-        _set_float16(blocks, 0, WEIGHT_SIGMA / (4.6 * 36.5))  # 36.5: root mean square of 0..63
-        _set_float16(blocks, 2, 7.5 * WEIGHT_SIGMA / (4.6 * 36.5))  # the mean of all is 0
+        _set_float16(blocks, 0, WEIGHT_SIGMA / 258)  # 258: sigma of scale * digit - 7.5 * min, whose mean is 0
+        _set_float16(blocks, 2, 7.5 * WEIGHT_SIGMA / 258)
     else:  # Q6_K: 192 bytes of digits, 16 int8 scales, d: d * scale * (0..63 - 32), sigma of the digits 18.5
         signs = np.where(blocks[:, 192:208] & 128, -1, 1).astype(np.int8)
         blocks[:, 192:208] = (signs * (16 + (blocks[:, 192:208] & 15)).astype(np.int8)).view(np.uint8)

@@ -122,13 +122,11 @@ class Engine:
         model: Any = self._model
         facts = {"engine": model.engine, "dtype": model.dtype, "threads": model.num_threads}
         if model.engine == "native":
-            from gemcut import _native
+            from gemcut.engine import native
 
-            handle = model._engine  # its facts are not all in the interface
-            for name in ("isa", "weight_bytes", "weight_bytes_per_token", "multiply_adds_per_token"):
-                facts[name] = getattr(handle, name)
-            facts["cache_bytes_of_context"] = handle.sequence_bytes(self._context)
-            facts["read_bytes_per_second"] = _native.measured_read_bandwidth(model.num_threads)
+            for name in ("isa", "weights_bytes", "weight_bytes_per_token", "multiply_adds_per_token"):
+                facts[name] = getattr(model, name)
+            facts["read_bytes_per_second"] = native().measured_read_bandwidth(model.num_threads)
         return facts
 
     def _renew(self, num_sequences: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gemcut.checkpoint import checkpoint, gguf_file, names, safetensors_file
-from gemcut.config import gguf, huggingface
+from gemcut.config import PUBLISHED, gguf, huggingface
 from gemcut.config.decoder import DecoderConfig
 from gemcut.config.parameters import EMBEDDING, FINAL_NORM, OUTPUT_HEAD, layer_shapes
 from gemcut.quantize.ggml_types import GGML_TYPES
@@ -33,9 +34,11 @@ LIMITS = {
     "kMaxHeaderBytes": safetensors_file.MAX_HEADER_BYTES,
     "kMaxPaddingRows": checkpoint.MAX_PADDING_ROWS,
 }
-# Sizes that no product of others equals, so that a shape tells what its axes are.
-SIZES = {"vocab": 11, "hidden": 13, "intermediate": 17, "head": 2, "heads": 6, "kv_heads": 3}
-AXES = {SIZES[name]: name for name in ("hidden", "intermediate", "head")} | {12: "query_rows", 6: "kv_rows"}
+# Sizes that differ from one another and from all products of them that a shape can have.
+SIZES = {"hidden_size": 13, "intermediate_size": 17, "num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 2}
+AXES = {13: "hidden", 17: "intermediate", 6 * 2: "query_rows", 3 * 2: "kv_rows", 2: "head"}
+
+WRAPPER = textwrap.TextWrapper(118, initial_indent="    ", subsequent_indent="     ", break_on_hyphens=False)
 
 
 def main() -> int:
@@ -131,21 +134,8 @@ def layer_tensors() -> Iterable[tuple[Any, ...]]:
 
 
 def layer_config(qk_norm: bool, post_norms: bool) -> DecoderConfig:
-    """A decoder of one layer with the sizes of SIZES."""
-    return dataclasses.replace(
-        next(iter(gguf_examples())),
-        **{"vocab_size": SIZES["vocab"], "hidden_size": SIZES["hidden"], "intermediate_size": SIZES["intermediate"]},
-        **{"num_attention_heads": SIZES["heads"], "num_key_value_heads": SIZES["kv_heads"], "head_dim": SIZES["head"]},
-        qk_norm=qk_norm,
-        post_norms=post_norms,
-    )
-
-
-def gguf_examples() -> Iterable[DecoderConfig]:
-    """Published decoders, any of which serves as the start of a small one."""
-    from gemcut.config import PUBLISHED
-
-    return (model.config for model in PUBLISHED.values())
+    """A decoder with the sizes of SIZES."""
+    return dataclasses.replace(PUBLISHED["gemma-2b"].config, **SIZES, qk_norm=qk_norm, post_norms=post_norms)
 
 
 class Code(str):
@@ -164,14 +154,18 @@ def literal(value: Any) -> str:
 
 
 def table(row_type: str, name: str, rows: Iterable[Sequence[Any]]) -> str:
-    """A constant array, one row a line."""
-    lines = [f"    {{{', '.join(map(literal, row))}}},\n" for row in rows]
+    """A constant array, one row after the other, in lines of at most 118 characters."""
+    lines = []
+    for row in rows:
+        text = f"{{{', '.join(map(literal, row))}}},"
+        lines += [line + "\n" for line in WRAPPER.wrap(text)]
     return f"inline constexpr {row_type} {name}[] = {{\n{''.join(lines)}}};\n"
 
 
 def texts(name: str, values: Iterable[str]) -> str:
     """A constant array of texts."""
-    return f"inline constexpr std::string_view {name}[] = {{\n{''.join(f'    {literal(v)},' + chr(10) for v in values)}}};\n"
+    lines = [f"    {literal(value)},\n" for value in values]
+    return f"inline constexpr std::string_view {name}[] = {{\n{''.join(lines)}}};\n"
 
 
 def sizes(values: Iterable[int | None]) -> Code:

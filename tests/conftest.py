@@ -39,8 +39,11 @@ def starter_path() -> Path:
 
 @pytest.fixture(scope="session")
 def engine() -> str:
-    """The Keras engine of this test process: KERAS_BACKEND, else jax. `make test` runs the backend tests on each."""
-    return os.environ.setdefault("KERAS_BACKEND", "jax")
+    """The engine of this test process: GEMCUT_TEST_ENGINE (native), else KERAS_BACKEND, else jax.
+
+    `make test` runs the tests that are marked `backend` on each.
+    """
+    return os.environ.get("GEMCUT_TEST_ENGINE") or os.environ.setdefault("KERAS_BACKEND", "jax")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
 #include <new>
@@ -150,11 +151,22 @@ std::vector<nb::object> score(SharedEngine& engine, const std::vector<TokenIds>&
   return arrays;
 }
 
+// To Python's logger; called without the GIL.
+void log_warning(const std::string& message) {
+  const nb::gil_scoped_acquire acquired;
+  nb::module_::import_("logging").attr("getLogger")("gemcut").attr("warning")("%s", message);
+}
+
 std::shared_ptr<SharedEngine> load_engine(const Checkpoint& checkpoint, int num_threads, bool float32_cache,
                                           bool use_layout_cache, const std::string& layout_folder,
                                           int64_t layout_max_bytes) {
-  const EngineOptions options{num_threads, float32_cache ? CacheType::f32 : CacheType::bf16, use_layout_cache,
-                              layout_folder, layout_max_bytes};
+  EngineOptions options;
+  options.num_threads = num_threads;
+  options.cache_type = float32_cache ? CacheType::f32 : CacheType::bf16;
+  options.use_layout_cache = use_layout_cache;
+  options.layout_folder = layout_folder;
+  options.layout_max_bytes = layout_max_bytes;
+  options.warn = log_warning;
   const nb::gil_scoped_release released;
   return std::make_shared<SharedEngine>(Engine::load(checkpoint, options));
 }
@@ -300,6 +312,10 @@ NB_MODULE(_native, module) {
   module.def("measured_read_bandwidth", [](int num_threads) {
     const nb::gil_scoped_release released;
     return measured_read_bandwidth(num_threads);
+  });
+  module.def("int8_peak_mac_per_second", [](int num_threads) {
+    const nb::gil_scoped_release released;
+    return int8_peak_mac_per_second(num_threads);
   });
   module.def("usable_cores", [] { return usable_cores(); });
   module.def("available_memory_bytes", [] { return available_memory_bytes(); });

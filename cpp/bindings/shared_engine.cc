@@ -2,9 +2,9 @@
 #include "bindings/shared_engine.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "bindings/batch.h"
+#include "engine/forward.h"
 #include "formats/error.h"
 
 namespace gemcut {
@@ -14,10 +14,11 @@ namespace {
 constexpr int64_t group_size = 64;
 
 float log_probability(const float* logits, int64_t vocab_size, int32_t token_id) {
-  const float peak = *std::max_element(logits, logits + vocab_size);
-  double sum = 0;
-  for (int64_t i = 0; i < vocab_size; ++i) sum += std::exp(logits[i] - peak);
-  return static_cast<float>(logits[token_id] - (peak + std::log(sum)));
+  Engine::HeadView head;
+  head.logits = logits;
+  head.group_tokens = head_tokens;
+  head.max_logit = *std::max_element(logits, logits + vocab_size);
+  return static_cast<float>(logits[token_id] - log_sum_exp(head, vocab_size));
 }
 
 // One sequence being scored: how far its tokens have been taken in.

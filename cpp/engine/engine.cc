@@ -5,8 +5,10 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "engine/forward.h"
+#include "engine/layout_file.h"
 #include "engine/machine.h"
 #include "engine/sequence.h"
 #include "engine/thread_pool.h"
@@ -44,11 +46,16 @@ class CpuEngine : public Engine {
         weights_(bind_weights(config_, places_, std::move(region))),
         forward_(config_, weights_, kernels_, *pool_, cache_type) {}
 
+  ~CpuEngine() override {
+    stop_moving_ = true;
+    if (mover_.joinable()) mover_.join();
+  }
+
   const Config& config() const override { return config_; }
   const std::string& isa() const override { return isa_; }
   int num_threads() const override { return pool_->num_threads(); }
   std::string dtype() const override;
-  int64_t weight_bytes() const override { return weights_.bytes; }
+  int64_t weight_bytes() const override { return region_bytes(places_); }
   int64_t weight_bytes_per_token() const override;
   int64_t multiply_adds_per_token() const override;
   bool from_layout_file() const override { return from_layout_file_; }
@@ -63,6 +70,8 @@ class CpuEngine : public Engine {
   HeadView head(size_t work_index) const override;
 
  private:
+  void start_moving();
+  void move_weights();
   void check_work(std::span<const Work> work) const;
   void check_context(int64_t max_tokens) const;
   template <class Use>
@@ -75,12 +84,33 @@ class CpuEngine : public Engine {
   const CacheType cache_type_;
   const bool from_layout_file_;
   const std::vector<WeightPlace> places_;
-  const Weights weights_;
+  Weights weights_;
   Forward forward_;
-  std::mutex mutex_;                    // one pass at a time
+  mutable std::mutex mutex_;            // one pass at a time; the weights change place between passes
+  std::thread mover_;
+  std::atomic<bool> stop_moving_{false};
   std::vector<float> head_logits_, head_max_;
   std::vector<int64_t> head_rows_;      // of each work; -1: none
 };
+
+// Weights that were mapped start at once, but come through small pages, which costs up to a third of the memory's
+// speed. After the first pass they move to memory of their own in large ones, part by part, beside the work.
+void CpuEngine::start_moving() {
+  if (!from_layout_file_ || mover_.joinable() || stop_moving_) return;
+  if (available_memory_bytes() < weights_.bytes + weights_.bytes / 4) return;
+  mover_ = std::thread([this] { move_weights(); });
+}
+
+void CpuEngine::move_weights() {
+  try {
+    const std::shared_ptr<std::byte> memory = allocate_region(weights_.bytes);
+    if (!move_region(weights_.region.get(), weights_.bytes, memory.get(), stop_moving_)) return;
+    const std::lock_guard lock(mutex_);
+    weights_ = bind_weights(config_, places_, memory);
+  } catch (const Error&) {
+    stop_moving_ = true;  // no memory for it: the mapped weights go on serving
+  }
+}
 
 std::string CpuEngine::dtype() const {
   static const char* const names[num_formats] = {"float32", "float16", "bfloat16", "q8_0", "q5_0", "q4_0",  "q5_1",
@@ -94,12 +124,14 @@ std::string CpuEngine::dtype() const {
 }
 
 int64_t CpuEngine::weight_bytes_per_token() const {
+  const std::lock_guard lock(mutex_);
   int64_t bytes = 0;
   for (const PackedMatrix* matrix : weights_.read_per_token()) bytes += matrix->num_bytes();
   return bytes;
 }
 
 int64_t CpuEngine::multiply_adds_per_token() const {
+  const std::lock_guard lock(mutex_);
   int64_t count = 0;
   for (const PackedMatrix* matrix : weights_.read_per_token()) count += matrix->rows * matrix->columns;
   return count - weights_.head.rows * weights_.head.columns;
@@ -222,6 +254,7 @@ Results CpuEngine::forward(std::span<const Work> work, const PassOptions& option
         std::memcpy(results.logits.data() + at + i * vocab, padded.data() + i * stride, vocab * sizeof(float));
     }
   });
+  start_moving();
   return results;
 }
 
@@ -244,6 +277,7 @@ void CpuEngine::step(std::span<const Work> work, const std::atomic<bool>* cancel
     forward_.logits(last, head_logits_.data() + done * stride, head_max_.data() + done * groups);
     done += last.size();
   });
+  start_moving();
 }
 
 Engine::HeadView CpuEngine::head(size_t work_index) const {
@@ -282,10 +316,23 @@ std::unique_ptr<Engine> Engine::load(const Checkpoint& checkpoint, const EngineO
   std::vector<WeightPlace> places = plan_weights(checkpoint);
   const int64_t bytes = region_bytes(places);
   check_memory(bytes, "the model");
-  std::shared_ptr<std::byte> region = allocate_region(bytes);
-  pack_weights(checkpoint, places, *pool, region.get());
-  checkpoint.release_pages();
-  return std::make_unique<CpuEngine>(checkpoint.config(), std::move(places), std::move(region), false, std::move(pool),
+  LayoutFolder folder;
+  folder.path = !options.use_layout_cache ? "" : options.layout_folder.empty() ? default_layout_folder() : options.layout_folder;
+  folder.max_bytes = options.layout_max_bytes ? options.layout_max_bytes : default_layout_bytes;
+  const std::string fingerprint = folder.path.empty() ? "" : checkpoint.fingerprint();
+  std::shared_ptr<const std::byte> region = map_layout(folder, fingerprint, places);
+  const bool kept = region != nullptr;
+  if (!kept) {
+    const std::shared_ptr<std::byte> packed = allocate_region(bytes);
+    pack_weights(checkpoint, places, *pool, packed.get());
+    checkpoint.release_pages();
+    if (!folder.path.empty()) {
+      const std::string problem = write_layout(folder, fingerprint, places, packed.get());
+      if (!problem.empty() && options.warn) options.warn("layout not kept: " + problem);
+    }
+    region = packed;
+  }
+  return std::make_unique<CpuEngine>(checkpoint.config(), std::move(places), std::move(region), kept, std::move(pool),
                                      options.cache_type);
 }
 

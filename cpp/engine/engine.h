@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,6 +24,7 @@ struct EngineOptions {
   bool use_layout_cache = true;        // keep the packed weights in a file, or only in memory
   std::string layout_folder;           // empty: the default beside the hub cache
   int64_t layout_max_bytes = 0;        // of all kept layouts together; 0: the default
+  std::function<void(const std::string&)> warn;  // told what could not be done but is not needed
 };
 
 // One text's tokens, keys and values. Made by Engine::new_sequence; used with that engine only, by one thread at a time.
@@ -69,7 +71,7 @@ class Engine {
   virtual int64_t weight_bytes() const = 0;       // of the packed weights
   virtual int64_t weight_bytes_per_token() const = 0;  // read to decode one token
   virtual int64_t multiply_adds_per_token() const = 0; // of the matrices, the output head's left out
-  virtual bool from_layout_file() const = 0;      // mapped from a kept layout
+  virtual bool from_layout_file() const = 0;      // read from a kept layout
 
   // Bytes of keys and values of one sequence of `max_tokens`; at most max_position_embeddings or context_length is thrown.
   virtual int64_t sequence_bytes(int64_t max_tokens) const = 0;

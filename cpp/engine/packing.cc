@@ -182,22 +182,22 @@ void lay_block(const Block& block, Format format, const GroupGeometry& geometry,
                std::byte* group) {
   const FormatTraits& traits = traits_of(format);
   const int64_t parts = block_columns / traits.scale_columns;
-  const int64_t blocks = block.columns / block_columns;
+  const int64_t blocks = block.columns / block_columns, in_chunk = first % geometry.chunk_blocks;
+  std::byte* const chunk = group + geometry.chunk_of(first);
   for (int64_t b = 0; b < blocks; ++b)
     lay_codes(block.codes + b * block_columns, traits.bits, row,
-              reinterpret_cast<uint8_t*>(group) + (first + b) * geometry.block_bytes);
+              reinterpret_cast<uint8_t*>(chunk) + geometry.codes + (in_chunk + b) * geometry.block_bytes);
   if (!traits.two_level) {
-    lay_half(group + geometry.scales, first, row, block.scale);
-    if (traits.has_minimum) lay_half(group + geometry.minima, first, row, block.minimum);
+    lay_half(chunk, in_chunk, row, block.scale);
+    if (traits.has_minimum) lay_half(chunk + geometry.minima, in_chunk, row, block.minimum);
     return;
   }
   for (int64_t part = 0; part < blocks * parts; ++part) {
-    const int64_t at = (first * parts + part) * group_rows + row;
-    group[geometry.scales + at] = static_cast<std::byte>(block.scales[part]);
-    if (traits.has_minimum) group[geometry.minima + at] = static_cast<std::byte>(block.minima[part]);
+    chunk[part * group_rows + row] = static_cast<std::byte>(block.scales[part]);
+    if (traits.has_minimum) chunk[geometry.minima + part * group_rows + row] = static_cast<std::byte>(block.minima[part]);
   }
-  lay_half(group + geometry.supers, first / super_blocks, row, block.scale);
-  if (traits.has_minimum) lay_half(group + geometry.super_minima, first / super_blocks, row, block.minimum);
+  lay_half(chunk + geometry.supers, 0, row, block.scale);
+  if (traits.has_minimum) lay_half(chunk + geometry.super_minima, 0, row, block.minimum);
 }
 
 // Q4_1 and Q5_1 add their minimum, the kernels subtract one.
@@ -240,15 +240,14 @@ void unpack_float_row(const PackedMatrix& matrix, int64_t lane, const std::byte*
   }
 }
 
-float scale_at(const PackedMatrix& matrix, const std::byte* group, int64_t scales, int64_t supers, int64_t part,
-               int64_t lane) {
-  const FormatTraits& traits = traits_of(matrix.format);
-  if (!traits.two_level) return half_to_float(group + scales + (part * group_rows + lane) * 2);
-  const int64_t parts = super_blocks * (block_columns / traits.scale_columns);
-  const std::byte small = group[scales + part * group_rows + lane];
+// Scale (or minimum) of one part of a chunk.
+float scale_at(Format format, const std::byte* scales, const std::byte* supers, int64_t part, int64_t lane) {
+  const FormatTraits& traits = traits_of(format);
+  if (!traits.two_level) return half_to_float(scales + (part * group_rows + lane) * 2);
+  const std::byte small = scales[part * group_rows + lane];
   const float whole = traits.has_minimum ? static_cast<float>(static_cast<uint8_t>(small))
                                          : static_cast<float>(static_cast<int8_t>(small));
-  return half_to_float(group + supers + (part / parts * group_rows + lane) * 2) * whole;
+  return half_to_float(supers + lane * 2) * whole;
 }
 
 }  // namespace
@@ -300,10 +299,13 @@ void unpack_row(const PackedMatrix& matrix, int64_t row, float* out) {
   const int offset = traits.offset_shift < 0 ? 0 : 1 << traits.offset_shift;
   const int64_t parts = block_columns / traits.scale_columns;
   for (int64_t part = 0; part < geometry.num_blocks * parts; ++part) {
-    const float scale = scale_at(matrix, group, geometry.scales, geometry.supers, part, lane);
-    const float minimum =
-        traits.has_minimum ? scale_at(matrix, group, geometry.minima, geometry.super_minima, part, lane) : 0.0f;
-    const uint8_t* block = reinterpret_cast<const uint8_t*>(group) + part / parts * geometry.block_bytes;
+    const int64_t block_index = part / parts, in_chunk = block_index % geometry.chunk_blocks;
+    const std::byte* chunk = group + geometry.chunk_of(block_index);
+    const int64_t in_parts = in_chunk * parts + part % parts;
+    const float scale = scale_at(matrix.format, chunk, chunk + geometry.supers, in_parts, lane);
+    const float minimum = traits.has_minimum
+        ? scale_at(matrix.format, chunk + geometry.minima, chunk + geometry.super_minima, in_parts, lane) : 0.0f;
+    const uint8_t* block = reinterpret_cast<const uint8_t*>(chunk) + geometry.codes + in_chunk * geometry.block_bytes;
     const int first = static_cast<int>(part % parts) * traits.scale_columns;
     for (int i = 0; i < traits.scale_columns; ++i) {
       const int code = code_at(block, traits.bits, lane, first + i) - offset;

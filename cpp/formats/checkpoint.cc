@@ -63,8 +63,11 @@ std::string find_weights(const std::string& folder) {
   const std::vector<std::string> names = files_in(folder);
   for (const char* suffix : {".safetensors.index.json", ".safetensors", ".gguf"}) {
     std::set<std::string> found;
-    for (const std::string& name : names)
-      if (name.ends_with(suffix)) found.insert(split_files(folder + name).empty() ? folder + name : split_files(folder + name)[0]);
+    for (const std::string& name : names) {
+      if (!name.ends_with(suffix)) continue;
+      const std::vector<std::string> parts = split_files(folder + name);
+      found.insert(parts.empty() ? folder + name : parts[0]);
+    }
     if (found.size() > 1)
       refuse(ErrorKind::checkpoint, folder,
              message("has ", found.size(), " checkpoints (", name_of(*found.begin()), ", ",

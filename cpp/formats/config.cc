@@ -26,7 +26,8 @@ void check_sizes(const Config& config, const std::string& where) {
                            config.max_position_embeddings};
   for (size_t i = 0; i < std::size(sizes); ++i)
     if (sizes[i] < 1)
-      refuse(where, message(tables::kSizes[i], " is ", sizes[i], ", expected a whole number of at least 1. Correct it."));
+      refuse(where,
+             message(tables::kSizes[i], " is ", sizes[i], ", expected a whole number of at least 1. Correct it."));
   if (config.num_attention_heads % config.num_key_value_heads)
     refuse(where, message("num_attention_heads ", config.num_attention_heads, " is not a multiple of ",
                           "num_key_value_heads ", config.num_key_value_heads, ". Correct one of them."));
@@ -110,6 +111,7 @@ std::string config_to_json(const Config& config) {
   for (const LayerType type : config.layer_types)
     layer_types += (layer_types.empty() ? "" : ", ") + json_text(layer_type_name(type));
   for (const int64_t token_id : config.eos_token_ids) eos += (eos.empty() ? "" : ", ") + std::to_string(token_id);
+  const char* const activation = config.hidden_activation == Activation::silu ? "silu" : "gelu_pytorch_tanh";
   Object object;
   object.add("vocab_size", config.vocab_size);
   object.add("hidden_size", config.hidden_size);
@@ -124,7 +126,7 @@ std::string config_to_json(const Config& config) {
   object.add("rope_parameters", ropes_json(config));
   object.add("query_pre_attn_scalar", config.query_pre_attn_scalar);
   object.add("rms_norm_eps", config.rms_norm_eps);
-  object.add("hidden_activation", json_text(config.hidden_activation == Activation::silu ? "silu" : "gelu_pytorch_tanh"));
+  object.add("hidden_activation", json_text(activation));
   object.add("tie_word_embeddings", config.tie_word_embeddings);
   object.add("scale_embeddings", config.scale_embeddings);
   object.add("norm_unit_offset", config.norm_unit_offset);

@@ -229,7 +229,8 @@ int64_t vocab_size(const GgufMetadata& metadata, const Keys& keys, const std::ve
     if (tensor.name == "token_embd.weight") return tensor.shape[0];
   const GgufValue* tokens = metadata.find("tokenizer.ggml.tokens");
   if (!tokens || !tokens->is_array())
-    refuse(keys.where(), message("has no ", keys.full("vocab_size"), ", no token_embd.weight and no vocabulary, so the ",
+    refuse(keys.where(),
+           message("has no ", keys.full("vocab_size"), ", no token_embd.weight and no vocabulary, so the ",
                                  "number of tokens is unknown. The file is incomplete."));
   return static_cast<int64_t>(tokens->count);
 }
@@ -237,7 +238,8 @@ int64_t vocab_size(const GgufMetadata& metadata, const Keys& keys, const std::ve
 // The family's name; a llama file is Mistral's where it has a window or says so in its name.
 std::string model_type(const GgufMetadata& metadata, const tables::Architecture& architecture, const Config& config) {
   std::string names;
-  for (const char* key : {"general.name", "general.basename"}) names += std::string(metadata.text(key).value_or("")) + " ";
+  for (const char* key : {"general.name", "general.basename"})
+    names += std::string(metadata.text(key).value_or("")) + " ";
   std::transform(names.begin(), names.end(), names.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
   const bool is_mistral = config.sliding_window || names.find("mistral") != names.npos;
   return std::string(architecture.model_type == "llama" && is_mistral ? "mistral" : architecture.model_type);

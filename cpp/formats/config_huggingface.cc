@@ -152,7 +152,8 @@ std::vector<LayerType> listed_layer_types(const Json& list, const std::string& w
     types.push_back(sliding ? LayerType::sliding_attention : LayerType::full_attention);
   }
   if (!is_list)
-    refuse(where, message("layer_types is ", list.shown(), ", expected a list of sliding_attention and full_attention."));
+    refuse(where,
+           message("layer_types is ", list.shown(), ", expected a list of sliding_attention and full_attention."));
   return types;
 }
 
@@ -200,7 +201,8 @@ void read_attention(Config& config, const Keys& keys, const tables::Family& fami
   config.layer_types = listed && !listed->is(Kind::null) ? listed_layer_types(*listed, keys.where())
                                                          : periodic_layer_types(layers, read_period(keys, family));
   const auto& types = config.layer_types;
-  if (std::find(types.begin(), types.end(), LayerType::sliding_attention) != types.end()) config.sliding_window = window;
+  const bool any_sliding = std::find(types.begin(), types.end(), LayerType::sliding_attention) != types.end();
+  if (any_sliding) config.sliding_window = window;
 }
 
 // One set of rotary parameters, from an object such as {"rope_type": "linear", "factor": 8.0}.
@@ -352,7 +354,8 @@ Config read_multimodal(const Json& data, const std::string& where) {
 }  // namespace
 
 Config config_from_huggingface(const Json& data, const std::string& where) {
-  if (!data.is(Kind::object)) refuse(where, message("is ", data.shown(), ", expected a JSON object as in config.json."));
+  if (!data.is(Kind::object))
+    refuse(where, message("is ", data.shown(), ", expected a JSON object as in config.json."));
   const Json* model_type = data.find("model_type");
   if (model_type && model_type->is(Kind::text) && model_type->text() == "gemma3") return read_multimodal(data, where);
   return read_text_config(Keys(&data, where), model_type);

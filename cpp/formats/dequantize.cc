@@ -203,7 +203,8 @@ void decode_block(TensorType type, const std::byte* block, float* out) {
 void dequantize_row(TensorType type, const std::byte* row_data, int64_t columns, float* out) {
   const TypeTraits& traits = type_traits(type);
   if (columns < 0 || columns % traits.block_values)
-    throw Error(ErrorKind::usage, message("[formats.dequantize] a row of ", columns, " numbers, expected a multiple of ",
+    throw Error(ErrorKind::usage,
+                message("[formats.dequantize] a row of ", columns, " numbers, expected a multiple of ",
                                           traits.block_values, " for ", traits.name, "."));
   for (int64_t at = 0; at < columns; at += traits.block_values, row_data += traits.block_bytes)
     decode_block(type, row_data, out + at);

@@ -268,7 +268,10 @@ std::vector<std::string> split_files(const std::string& path) {
   const std::string_view suffix = std::string_view(path).substr(begin);
   const auto number = [&suffix](size_t from) {
     int value = 0;
-    for (const char c : suffix.substr(from, kDigits)) value = c >= '0' && c <= '9' && value >= 0 ? value * 10 + c - '0' : -1;
+    for (const char c : suffix.substr(from, kDigits)) {
+      const bool is_digit = c >= '0' && c <= '9';
+      value = is_digit && value >= 0 ? value * 10 + c - '0' : -1;
+    }
     return value;
   };
   const bool split = suffix[0] == '-' && suffix.substr(6, 4) == "-of-" && suffix.substr(15) == ".gguf";
@@ -307,7 +310,8 @@ GgufModel read_gguf(const std::string& path) {
   if (files.size() > 1 && !says(model.metadata, "split.tensors.count", num_tensors, num_tensors))
     throw Error(ErrorKind::checkpoint,
                 message("[formats.gguf] ", model.stored.files[0]->name(), ": its parts hold ", num_tensors,
-                        " tensors, expected ", model.metadata.find("split.tensors.count")->shown(), ". Get them again."));
+                        " tensors, expected ", model.metadata.find("split.tensors.count")->shown(),
+                            ". Get them again."));
   return model;
 }
 

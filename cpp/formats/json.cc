@@ -19,7 +19,8 @@ constexpr size_t kMaxValues = size_t{1} << 21;  // of a safetensors header with 
 
 class JsonParser {
  public:
-  JsonParser(std::string_view text, const std::string& where, ErrorKind kind) : text_(text), where_(where), kind_(kind) {}
+  JsonParser(std::string_view text, const std::string& where, ErrorKind kind)
+      : text_(text), where_(where), kind_(kind) {}
 
   Json document() {
     if (!is_utf8(text_)) refuse("it is not UTF-8");

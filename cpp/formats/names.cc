@@ -205,9 +205,11 @@ class Matcher {
     if (!stored.type)
       refuse(file.name(), message(quoted(stored.name), " is stored as ", stored.type_name, ", expected one of ",
                                   readable_types(), ". Get the model in one of these types."));
-    if (const int64_t extra = padding_rows(stored, wanted, file.name()))
-      result_.unused.emplace_back(
-          message(stored.name, "[", wanted.shape[0], ":", wanted.shape[0] + extra, "]"), "rows above vocab_size, padding");
+    if (const int64_t extra = padding_rows(stored, wanted, file.name())) {
+      const int64_t first = wanted.shape[0];
+      result_.unused.emplace_back(message(stored.name, "[", first, ":", first + extra, "]"),
+                                  "rows above vocab_size, padding");
+    }
     result_.tensors[wanted.name] = make_tensor(stored, wanted, place.transform, file);
   }
 

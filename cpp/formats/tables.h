@@ -102,8 +102,10 @@ inline constexpr SafetensorsType kSafetensorsTypes[] = {
 
 inline constexpr Architecture kArchitectures[] = {
     {"gemma", "gemma", {true, true, false, false, Activation::gelu_pytorch_tanh}, 0, 0, 0.0, 0.0, 0, 0.0, true},
-    {"gemma2", "gemma2", {true, true, true, false, Activation::gelu_pytorch_tanh}, 2, 4096, 50.0, 30.0, 46, 0.0, true},
-    {"gemma3", "gemma3_text", {true, true, true, true, Activation::gelu_pytorch_tanh}, 6, 0, 0.0, 0.0, 62, 10000.0, false},
+    {"gemma2", "gemma2", {true, true, true, false, Activation::gelu_pytorch_tanh}, 2, 4096, 50.0, 30.0, 46, 0.0,
+     true},
+    {"gemma3", "gemma3_text", {true, true, true, true, Activation::gelu_pytorch_tanh}, 6, 0, 0.0, 0.0, 62, 10000.0,
+     false},
     {"llama", "llama", {false, false, false, false, Activation::silu}, 0, 0, 0.0, 0.0, 0, 0.0, true},
 };
 
@@ -182,11 +184,20 @@ inline constexpr std::string_view kKeysOf_mistral[] = {
 };
 
 inline constexpr Family kFamilies[] = {
-    {"gemma", "GemmaForCausalLM", {256000, 3072, 24576, 28, 16, 16, 256, 8192}, {2, 1, 0}, "hidden_act", "gelu_pytorch_tanh", {true, true, false, false, Activation::gelu_pytorch_tanh}, kKeysOf_gemma, true, 0, 0.0, 0.0, 10000.0, 0.0},
-    {"gemma2", "Gemma2ForCausalLM", {256000, 2304, 9216, 26, 8, 4, 256, 8192}, {2, 1, 0}, "hidden_activation", "gelu_pytorch_tanh", {true, true, true, false, Activation::gelu_pytorch_tanh}, kKeysOf_gemma2, true, 4096, 50.0, 30.0, 10000.0, 0.0},
-    {"gemma3_text", "Gemma3ForCausalLM", {262208, 2304, 9216, 26, 8, 4, 256, 131072}, {2, 1, 0}, "hidden_activation", "gelu_pytorch_tanh", {true, true, true, true, Activation::gelu_pytorch_tanh}, kKeysOf_gemma3_text, true, 4096, 0.0, 0.0, 1000000.0, 10000.0},
-    {"llama", "LlamaForCausalLM", {32000, 4096, 11008, 32, 32, -1, -1, 2048}, {1, 2, -1}, "hidden_act", "silu", {false, false, false, false, Activation::gelu_pytorch_tanh}, kKeysOf_llama, false, 0, 0.0, 0.0, 10000.0, 0.0},
-    {"mistral", "MistralForCausalLM", {32000, 4096, 14336, 32, 32, 8, -1, 131072}, {1, 2, -1}, "hidden_act", "silu", {false, false, false, false, Activation::gelu_pytorch_tanh}, kKeysOf_mistral, false, 4096, 0.0, 0.0, 10000.0, 0.0},
+    {"gemma", "GemmaForCausalLM", {256000, 3072, 24576, 28, 16, 16, 256, 8192}, {2, 1, 0}, "hidden_act",
+     "gelu_pytorch_tanh", {true, true, false, false, Activation::gelu_pytorch_tanh}, kKeysOf_gemma, true, 0, 0.0, 0.0,
+     10000.0, 0.0},
+    {"gemma2", "Gemma2ForCausalLM", {256000, 2304, 9216, 26, 8, 4, 256, 8192}, {2, 1, 0}, "hidden_activation",
+     "gelu_pytorch_tanh", {true, true, true, false, Activation::gelu_pytorch_tanh}, kKeysOf_gemma2, true, 4096, 50.0,
+     30.0, 10000.0, 0.0},
+    {"gemma3_text", "Gemma3ForCausalLM", {262208, 2304, 9216, 26, 8, 4, 256, 131072}, {2, 1, 0}, "hidden_activation",
+     "gelu_pytorch_tanh", {true, true, true, true, Activation::gelu_pytorch_tanh}, kKeysOf_gemma3_text, true, 4096,
+     0.0, 0.0, 1000000.0, 10000.0},
+    {"llama", "LlamaForCausalLM", {32000, 4096, 11008, 32, 32, -1, -1, 2048}, {1, 2, -1}, "hidden_act", "silu",
+     {false, false, false, false, Activation::gelu_pytorch_tanh}, kKeysOf_llama, false, 0, 0.0, 0.0, 10000.0, 0.0},
+    {"mistral", "MistralForCausalLM", {32000, 4096, 14336, 32, 32, 8, -1, 131072}, {1, 2, -1}, "hidden_act", "silu",
+     {false, false, false, false, Activation::gelu_pytorch_tanh}, kKeysOf_mistral, false, 4096, 0.0, 0.0, 10000.0,
+     0.0},
 };
 
 inline constexpr std::string_view kCommonKeys[] = {

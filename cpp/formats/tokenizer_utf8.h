@@ -1,9 +1,12 @@
 // UTF-8, one character at a time, with SentencePiece's answer for what is not UTF-8.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
+
+#include "formats/tokenizer_tables.h"
 
 namespace gemcut {
 
@@ -30,6 +33,11 @@ inline size_t utf8_character_bytes(std::string_view text, bool* is_cut = nullptr
     if (byte(i) < low || byte(i) > high) return 0;
   }
   return size;
+}
+
+// Whether a character, given as its UTF-8, is white space to Python's str.isspace.
+inline bool is_whitespace(std::string_view character) {
+  return std::find(std::begin(kWhitespace), std::end(kWhitespace), character) != std::end(kWhitespace);
 }
 
 // Appends `bytes` to `text`, each byte that is part of no character as U+FFFD. A character cut off at the end is left

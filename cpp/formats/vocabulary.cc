@@ -51,7 +51,8 @@ std::vector<int32_t> piece_types(const GgufValue& column, const std::string& whe
 std::string gguf_problem(const GgufMetadata& metadata, const std::string& where) {
   const GgufValue* kind = metadata.find("tokenizer.ggml.model");
   if (!kind || kind->kind != GgufKind::text || kind->text != "llama")
-    return sentence(where, message("tokenizer.ggml.model is ", kind ? kind->shown() : "missing", ", expected \"llama\" ",
+    return sentence(where,
+                    message("tokenizer.ggml.model is ", kind ? kind->shown() : "missing", ", expected \"llama\" ",
                                    "(SentencePiece byte-pair encoding). Gemma 1 to 3, Llama 2 and Mistral files have "
                                    "it."));
   size_t lengths[3] = {};
@@ -228,10 +229,11 @@ VocabularySource vocabulary_from_folder(const std::string& folder, std::string& 
   VocabularySource source;
   if (!exists(folder + "tokenizer.model")) {
     const bool json = exists(folder + "tokenizer.json");
-    source.note = sentence(folder, json ? "has a tokenizer.json only, expected tokenizer.model, which this engine reads. "
-                                          "Get it from where the weights came from, or load the model from Python."
-                                        : "holds no tokenizer, expected tokenizer.model. Get the checkpoint's tokenizer "
-                                          "files.");
+    source.note = sentence(
+        folder,
+            json ? "has a tokenizer.json only, expected tokenizer.model, which this engine reads. Get it from where "
+                       "the weights came from, or load the model from Python."
+                     : "holds no tokenizer, expected tokenizer.model. Get the checkpoint's tokenizer files.");
     return source;
   }
   source.kind = VocabularySource::Kind::sentencepiece;

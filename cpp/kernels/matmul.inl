@@ -2,6 +2,9 @@
 // after a simd header.
 
 constexpr int matmul_rows = 8;  // inputs whose sums stay in registers
+// With few inputs the weights come from memory, this far ahead of their use.
+constexpr int prefetch_rows = 4;
+constexpr int64_t prefetch_bytes = 2048;
 
 // The codes of one block, two vectors at a time: calls use(vector index, codes) for 0, 4, 1, 5, 2, 6, 3, 7.
 template <int bits, class Use>
@@ -31,15 +34,14 @@ static inline void unpack_block(const std::byte* block, Use&& use) {
   }
 }
 
-// Scale (or minimum) of part `part` of block `block` of each of the 16 rows.
+// Scale (or minimum) of part `part` of block `block` of a chunk, for each of the 16 rows.
 template <int format>
 static inline VF load_scale(const std::byte* scales, const std::byte* supers, int64_t block, int part) {
   constexpr FormatTraits traits = format_traits[format];
   if constexpr (!traits.two_level) return f_from_half(scales + block * 32);
   constexpr int parts = block_columns / traits.scale_columns;
   const std::byte* small = scales + (block * parts + part) * group_rows;
-  const VF super = f_from_half(supers + block / super_blocks * 32);
-  return f_mul(super, traits.has_minimum ? f_from_u8(small) : f_from_i8(small));
+  return f_mul(f_from_half(supers), traits.has_minimum ? f_from_u8(small) : f_from_i8(small));
 }
 
 template <int bits>
@@ -62,8 +64,17 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
   const int32_t* const minus = (parts == 2 ? in.minus_sum16 : in.minus_sum) + row * in.blocks * parts;
   VF sum[rows];
   for (int t = 0; t < rows; ++t) sum[t] = args.first_block ? f_load(out + t * args.out_stride) : f_zero();
-  const std::byte* codes = args.group + args.first_block * geometry.block_bytes;
+  const int64_t mask = geometry.chunk_blocks - 1;
+  const std::byte* chunk = args.group + geometry.chunk_of(args.first_block);
+  const std::byte* codes = chunk + geometry.codes;
   for (int64_t block = args.first_block; block < args.end_block; ++block, codes += geometry.block_bytes) {
+    const int64_t in_chunk = block & mask;
+    if (in_chunk == 0) {
+      chunk = args.group + geometry.chunk_of(block);
+      codes = chunk + geometry.codes;
+    }
+    if constexpr (rows <= prefetch_rows)
+      for_each_index<traits.bits>([&](auto line) { b_prefetch(codes + prefetch_bytes + 64 * line()); });
     VI whole[parts][rows];
     for (int part = 0; part < parts; ++part)
       for (int t = 0; t < rows; ++t) {
@@ -78,7 +89,7 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
         whole[part][t] = dot4<traits.bits>(whole[part][t], vector, q8 + t * in.stride + block * block_columns + 4 * j);
     });
     for (int part = 0; part < parts; ++part) {
-      const VF weight = load_scale<format>(args.group + geometry.scales, args.group + geometry.supers, block, part);
+      const VF weight = load_scale<format>(chunk, chunk + geometry.supers, in_chunk, part);
       for (int t = 0; t < rows; ++t) {
         const VF factor = f_mul(weight, f_set(scale[t * in.blocks + block]));
         sum[t] = f_fma(f_from_int(whole[part][t]), factor, sum[t]);
@@ -86,8 +97,7 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
     }
     if constexpr (traits.has_minimum) {
       for (int part = 0; part < parts; ++part) {
-        const VF minimum =
-            load_scale<format>(args.group + geometry.minima, args.group + geometry.super_minima, block, part);
+        const VF minimum = load_scale<format>(chunk + geometry.minima, chunk + geometry.super_minima, in_chunk, part);
         for (int t = 0; t < rows; ++t) {
           const float scaled = parts == 2
               ? scale[t * in.blocks + block] * static_cast<float>(minus[t * in.blocks * parts + block * parts + part])

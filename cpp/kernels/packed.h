@@ -6,8 +6,9 @@
 //   low nibbles   4 x 64 bytes: vector j in the low nibbles, vector j + 4 in the high ones
 //   bit 4         64 bytes: bit j of a byte belongs to vector j (5-bit codes)
 //   bits 4 and 5  2 x 64 bytes: bits 2 j and 2 j + 1 of the first belong to vector j, of the second to j + 4
-// A group holds first the codes of all its blocks, then scales: half or super, then (with minimum) the same of the
-// minima. A weight is scale * (code - offset) or scale * code - minimum.
+// A group is a row of chunks of 4 blocks (two-level formats 8), so that memory is read strictly forwards: a chunk's
+// scales, super-scales, minima and super-minima, then the codes of its blocks; the last chunk may have fewer blocks.
+// A weight is scale * (code - offset) or scale * code - minimum.
 #pragma once
 
 #include <cstddef>
@@ -56,11 +57,16 @@ constexpr bool is_quantised(Format format) { return traits_of(format).bits != 0;
 struct GroupGeometry {
   int64_t num_blocks;     // of 32 columns
   int64_t block_bytes;    // codes of one block
-  int64_t scales;         // offset of the first scale: half [block][16], or 8-bit [block][per block][16]
-  int64_t supers;         // offset of the super-scales, half [super][16]; 0 without
-  int64_t minima;         // like scales; 0 without
-  int64_t super_minima;   // like supers
+  int64_t chunk_blocks;
+  int64_t chunk_bytes;    // of a full chunk
+  // In a chunk; scales lie at its beginning.
+  int64_t supers;         // half [16]; 0 without
+  int64_t minima;         // like the scales; 0 without
+  int64_t super_minima;   // like the super-scales
+  int64_t codes;
   int64_t bytes;          // of the whole group
+
+  constexpr int64_t chunk_of(int64_t block) const { return block / chunk_blocks * chunk_bytes; }
 };
 
 constexpr int64_t align64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -75,21 +81,22 @@ constexpr GroupGeometry group_geometry(Format format, int64_t columns) {
   }
   geometry.num_blocks = columns / block_columns;
   geometry.block_bytes = traits.bits * 64;
-  const int64_t supers = (geometry.num_blocks + super_blocks - 1) / super_blocks;
+  geometry.chunk_blocks = traits.two_level ? super_blocks : 4;
   const int64_t per_block = traits.two_level ? group_rows * (block_columns / traits.scale_columns) : group_rows * 2;
-  int64_t end = geometry.num_blocks * geometry.block_bytes;
+  int64_t end = geometry.chunk_blocks * per_block;
   auto take = [&end](int64_t bytes) {
     const int64_t begin = end;
-    end = align64(end + bytes);
+    end += bytes;
     return begin;
   };
-  geometry.scales = take(geometry.num_blocks * per_block);
-  if (traits.two_level) geometry.supers = take(supers * group_rows * 2);
-  if (traits.has_minimum) {
-    geometry.minima = take(geometry.num_blocks * per_block);
-    if (traits.two_level) geometry.super_minima = take(supers * group_rows * 2);
-  }
-  geometry.bytes = end;
+  if (traits.two_level) geometry.supers = take(group_rows * 2);
+  if (traits.has_minimum) geometry.minima = take(geometry.chunk_blocks * per_block);
+  if (traits.two_level && traits.has_minimum) geometry.super_minima = take(group_rows * 2);
+  geometry.codes = align64(end);
+  geometry.chunk_bytes = geometry.codes + geometry.chunk_blocks * geometry.block_bytes;
+  const int64_t rest = geometry.num_blocks % geometry.chunk_blocks;
+  geometry.bytes = geometry.num_blocks / geometry.chunk_blocks * geometry.chunk_bytes;
+  if (rest) geometry.bytes += geometry.codes + rest * geometry.block_bytes;
   return geometry;
 }
 

@@ -95,7 +95,8 @@ GgufBytes tiny_gguf() {
   file.vocabulary({"<unk>", "<eos>", "<bos>", "a", "b", "ab"});
   file.tensor("token_embd.weight", {6, 4}).tensor("output_norm.weight", {4}, 1.5f);
   file.tensor("blk.0.attn_norm.weight", {4}, 1.25f).tensor("blk.0.ffn_norm.weight", {4}, 1.0f);
-  file.tensor("blk.0.attn_q.weight", {4, 4}).tensor("blk.0.attn_k.weight", {2, 4}).tensor("blk.0.attn_v.weight", {2, 4});
+  file.tensor("blk.0.attn_q.weight", {4, 4}).tensor("blk.0.attn_k.weight", {2, 4}).tensor("blk.0.attn_v.weight",
+      {2, 4});
   file.tensor("blk.0.attn_output.weight", {4, 4}).tensor("blk.0.ffn_gate.weight", {8, 4});
   return file.tensor("blk.0.ffn_up.weight", {8, 4}).tensor("blk.0.ffn_down.weight", {4, 8});
 }

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "formats/error.h"
+
 namespace gemcut::testing {
 
 // A new folder, removed with all it holds when it goes out of scope. Its path ends in "/".

@@ -120,6 +120,7 @@ def test_unknown_dtype_is_named():
 
 
 @pytest.mark.backend
+@pytest.mark.keras
 class TestStarted:
     """With Keras on the engine of this process."""
 
@@ -232,6 +233,7 @@ print(json.dumps(max(peak, anonymous_bytes()) - before))
 
 
 @pytest.mark.backend
+@pytest.mark.keras
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells a process its anonymous memory")
 def test_memory_at_load_of_the_real_model(engine, starter_path):
     """Anonymous memory over the interpreter with the backend: weights + the largest tensor + 0.5 GiB, all float32."""

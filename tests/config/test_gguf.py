@@ -150,6 +150,7 @@ def test_end_of_turn_counts_as_an_end() -> None:
 
 REFUSED = {
     "architecture": ({"general.architecture": "clip"}, "general.architecture is 'clip', expected one of gemma, gemma2"),
+    "list as architecture": ({"general.architecture": [1]}, r"general.architecture is \[1\], expected one of gemma"),
     "no architecture": ({}, "general.architecture is None"),
     "unknown key": (metadata_of("gemma3", novel_gate=1), r"key 'gemma3.novel_gate' \(= 1\) is not known and could"),
     "experts": (metadata_of("llama", expert_count=8), "llama.expert_count is 8, expected 0: models with it"),

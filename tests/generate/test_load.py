@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gemcut
-from gemcut.errors import BackendError, ContextLengthError, TokenizerError
+from gemcut.errors import BackendError, ContextLengthError, TokenizerError, UsageError
 from gemcut.text import chat_template_for
 
 PROMPTS = ["a", "the great river sees every small house and", "the planet", "a model of the old garden is"]
@@ -42,7 +42,11 @@ def test_facts(lm, folder, engine):
     assert (lm.engine, lm.dtype, lm.device, lm.name) == (engine, "float32", "cpu", str(folder))
     assert (lm.context, lm.config.vocab_size, lm.tokenizer.vocab_size) == (120, 704, 700)
     assert lm.load_seconds > 0
-    assert lm.keras_model.count_params() > 0
+    if engine == "native":
+        with pytest.raises(UsageError, match='engine "native" has no Keras model; load with engine="jax"'):
+            _ = lm.keras_model
+    else:
+        assert lm.keras_model.count_params() > 0
     assert not lm.is_instruction_tuned
 
 
@@ -168,7 +172,7 @@ def test_model_that_was_closed(folder, engine, monkeypatch):
         lambda: lm.generate("a"),
         lambda: list(lm.stream("a")),
         lambda: lm.logits([2]),
-        lambda: lm.keras_model,
+        lambda: lm.engine_model.num_compiled() if engine == "native" else lm.keras_model,
     ):
         with pytest.raises(BackendError, match="model: it was closed, so its weights are gone. Load it again"):
             call()

@@ -1,15 +1,18 @@
-"""Small decoders with seeded weights of a realistic spread, on the backend of the process."""
+"""Small decoders with seeded weights of a realistic spread, on the engine of the process."""
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from gemcut.config import FULL_ATTENTION, SLIDING_ATTENTION, DecoderConfig, RopeParameters
+from gemcut.config import FULL_ATTENTION, SLIDING_ATTENTION, DecoderConfig, RopeParameters, config_to_hf
+from gemcut.config.parameters import parameter_shapes
 
 VOCAB_SIZE = 83
 WINDOW = 8
@@ -81,8 +84,30 @@ def make_decoder(engine: str) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def make_model(make_decoder: Callable[..., Any], engine: str) -> Callable[..., Any]:
+def make_native_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Builds a language model of such a decoder on the native engine, keys and values in float32."""
+
+    def make(**changes: Any) -> Any:
+        from gemcut.engine import NativeCheckpoint, NativeLanguageModel
+
+        config = DecoderConfig(**(BASE | {"model_type": "gemma3_text"} | changes))
+        folder = tmp_path_factory.mktemp("decoder")
+        shapes = parameter_shapes(config)
+        weights = {name: spread_tensor((name,), shape, config.norm_unit_offset) for name, shape in shapes.items()}
+        safetensors.numpy.save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(config_to_hf(config)), encoding="utf-8")
+        with NativeCheckpoint(folder) as checkpoint:
+            return NativeLanguageModel(checkpoint, dtype="float32")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model(request: pytest.FixtureRequest, engine: str) -> Callable[..., Any]:
     """Builds a language model of such a decoder; on PyTorch it runs eager unless `compiled`."""
+    if engine == "native":
+        return request.getfixturevalue("make_native_model")
+    make_decoder = request.getfixturevalue("make_decoder")
 
     def make(dtype: str = "float32", *, compiled: bool = False, source: Any = None, **changes: Any) -> Any:
         from gemcut.model.language_model import KerasLanguageModel
@@ -95,3 +120,16 @@ def make_model(make_decoder: Callable[..., Any], engine: str) -> Callable[..., A
         return KerasLanguageModel(decoder, runner)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def head_weights(engine: str, to_numpy: Callable[[Any], np.ndarray]) -> Callable[[Any], np.ndarray]:
+    """The output head's matrix (V, D) of a model that `make_model` built without changes."""
+
+    def read(model: Any) -> np.ndarray:
+        if engine != "native":
+            return to_numpy(model.keras_model.output_head.value)
+        config = model.config
+        return spread_tensor(("lm_head.weight",), (config.vocab_size, config.hidden_size), config.norm_unit_offset)
+
+    return read

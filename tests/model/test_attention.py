@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.keras]
 
 
 @pytest.mark.parametrize("num_slots", [1, 4, 7])

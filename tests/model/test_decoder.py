@@ -7,7 +7,7 @@ import pytest
 
 from gemcut.config.parameters import num_parameters, parameter_shapes
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.keras]
 TOKEN_IDS = np.array([[2, 9, 40, 40, 7, 81, 3, 3, 60, 5, 12, 33]], np.int32)
 FULL_PRECISION = {"final_logit_softcapping": None}
 

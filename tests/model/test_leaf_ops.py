@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.keras]
 # Relative to the largest value of the result: float32 products differ by the order of their sums; a bfloat16 result
 # is rounded to 8 bits once. In attention the shares are rounded too, and in the reference the scores, up to 16 here.
 BOUNDS = {"float32": 2e-6, "bfloat16": 2.0**-7}

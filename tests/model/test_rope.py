@@ -7,7 +7,7 @@ import pytest
 
 from gemcut.config import RopeParameters
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.keras]
 HEAD_DIM = 16
 
 

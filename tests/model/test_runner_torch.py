@@ -8,7 +8,7 @@ import pytest
 
 from gemcut.errors import BackendError
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.keras]
 
 
 @pytest.fixture

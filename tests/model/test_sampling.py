@@ -10,7 +10,7 @@ import pytest
 
 from gemcut.interfaces import SamplingOptions
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.keras]
 VOCAB_SIZE = 1000  # no multiple of the 512 blocks that the draw works in
 NEAR = 2e-6  # float32 sums of probabilities may fall on either side of a border that is nearer than this
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import keras
+import os
+
 import numpy as np
 import pytest
 from families import FAMILIES, NUM_TOKENS, VOCAB_SIZE, reference_logits, token_rows, write_reference
@@ -12,7 +13,9 @@ from gemcut.checkpoint.load import load_model
 from gemcut.interfaces import SamplingOptions
 
 pytestmark = pytest.mark.backend
-TOLERANCE = 3e-5
+# The native engine adds products in another order than transformers, block by block in one float.
+TOLERANCES = {"native": 1e-4}
+TOLERANCE = TOLERANCES.get(os.environ.get("GEMCUT_TEST_ENGINE", ""), 3e-5)
 COMPILED_ON_TORCH = {"gemma", "gemma3-linear", "mistral"}  # no, one and two kinds of layer; every switch is in the rest
 
 
@@ -62,7 +65,10 @@ def test_full_forward(models):
     np.testing.assert_allclose(model.logits(token_ids), expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.keras
 def test_keras_model_call(models):
+    import keras
+
     reference, model = models
     [token_ids] = token_rows([NUM_TOKENS])
     logits = model.keras_model(keras.ops.convert_to_tensor(np.array([token_ids], np.int32)))[0]
@@ -71,6 +77,7 @@ def test_keras_model_call(models):
     np.testing.assert_allclose(logits, reference_logits(reference, token_ids), rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.keras
 def test_prefill_in_chunks(models):
     """Chunks shorter than the prompt: later chunks see the ring as it stood before them.
 

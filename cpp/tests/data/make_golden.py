@@ -20,7 +20,7 @@ from gemcut.errors import ConfigError
 FOLDER = Path(__file__).resolve().parent
 # Every key of every base is set to every one of these, and the key None takes it away.
 VALUES: list[Any] = [
-    *(None, True, False, 0, -1, 1, 3, 18, 256, 256.0, 0.5, 1.0, "", "gelu", "silu", "linear", "mistral", [], {}),
+    *(None, True, False, 0, -1, 1, 3, 4, 256.0, 0.5, 1.0, "", "gelu", "silu", "linear", "mistral", [], {}),
     *([3, 3, 3], [1, 2], [True, True], ["full_attention"], ["full_attention", "sliding_attention"]),
     {"rope_type": "linear", "factor": 8.0},
     {"type": "linear", "factor": 2},
@@ -45,7 +45,7 @@ ROW_TYPES = {
     "F32": (), "F16": (), "BF16": (), "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,),
     "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,), "IQ4_XS": (0,),
 }  # fmt: skip
-ROW_VALUES = 512
+ROW_VALUES = 256
 
 
 def main() -> int:
@@ -56,7 +56,7 @@ def main() -> int:
         if "--check" not in sys.argv[1:]:
             path.write_bytes(data)
         elif not path.is_file() or path.read_bytes() != data:
-            print(f"{path.name} differs from what Python reads. Run: python {Path(__file__).name}", file=sys.stderr)
+            sys.stderr.write(f"{path.name} differs from what Python reads. Run: python {Path(__file__).name}\n")
             return 1
     return 0
 

@@ -35,6 +35,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 ALIGNMENT = 64  # bytes, what XLA asks of memory that it does not copy
 BLOCK_BYTES = 64 << 20
 LAYOUTS = "layouts"  # the folder of packed weights inside Gemcut's cache
+MIN_LAYOUT_BYTES = 64 << 20  # smaller models are packed in less time than it takes to notice
 
 
 def choose_engine(engine: str = "auto") -> str:
@@ -135,11 +136,11 @@ def load_native(checkpoint: Checkpoint | NativeCheckpoint, dtype: str, threads: 
     """The model on the C++ engine; its packed weights are kept for the next start in Gemcut's cache folder."""
     if dtype not in DTYPES:
         raise UsageError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
-    folder = cache_folder() / LAYOUTS
-    if isinstance(checkpoint, NativeCheckpoint):
-        return NativeLanguageModel(checkpoint, dtype=dtype, threads=threads, layout_folder=folder)
-    with open_native(checkpoint.path) as opened:
-        return NativeLanguageModel(opened, dtype=dtype, threads=threads, layout_folder=folder)
+    if not isinstance(checkpoint, NativeCheckpoint):
+        with open_native(checkpoint.path) as opened:
+            return load_native(opened, dtype, threads)
+    folder = cache_folder() / LAYOUTS if checkpoint.weights_bytes >= MIN_LAYOUT_BYTES else None
+    return NativeLanguageModel(checkpoint, dtype=dtype, threads=threads, layout_folder=folder)
 
 
 def load_keras_model(checkpoint: Checkpoint, engine: str, dtype: str, threads: int | None) -> KerasLanguageModel:

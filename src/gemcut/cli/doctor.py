@@ -28,12 +28,21 @@ def doctor(*, json: options.JsonOption = False, quiet: options.QuietOption = Fal
         raise typer.Exit(1)
 
 
+def _details(engine: dict[str, Any]) -> str:
+    """What the native engine says of the processor."""
+    if "isa" not in engine:
+        return ""
+    sizes = [f"L{level} {size_in_words(engine[f'l{level}_bytes'])}" for level in (1, 2, 3) if engine[f"l{level}_bytes"]]
+    free = f"{size_in_words(engine['available_memory_bytes'])} of memory free"
+    return f" with {engine['isa']}, {engine['cores']} cores, {', '.join([*sizes, free])}"
+
+
 def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
     """The facts in words."""
     engines = {}
     for name, engine in facts["engines"].items():
         if engine["works"]:
-            engines[name] = f"works on {', '.join(engine['devices'])}"
+            engines[name] = f"works on {', '.join(engine['devices'])}{_details(engine)}"
         else:
             engines[name] = engine["message"]
     starter, cpu, cache = facts["starter"], facts["cpu"], facts["cache"]

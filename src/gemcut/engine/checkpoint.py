@@ -48,6 +48,11 @@ class NativeCheckpoint:
         return bool(self.handle.has_vocabulary)
 
     @property
+    def weights_bytes(self) -> int:
+        """Size of the decoder's tensors in the files."""
+        return sum(tensor.num_bytes for tensor in self.handle.tensors)
+
+    @property
     def is_gguf(self) -> bool:
         """Whether it is a GGUF file, which holds its own tokenizer."""
         return "general.architecture" in self.metadata

@@ -56,6 +56,8 @@ class NativeLanguageModel:
             are stored, such as "q4_k" or "bfloat16".
         isa: The instruction set that computes.
         weights_bytes: Memory of the packed weights.
+        weight_bytes_per_token: What of them is read to decode one token.
+        multiply_adds_per_token: Of the matrices for one token, the output head's left out.
 
     Raises:
         UsageError: a dtype the engine does not have, or no threads.
@@ -91,6 +93,8 @@ class NativeLanguageModel:
         self.num_threads: int = self._engine.num_threads
         self.isa: str = self._engine.isa
         self.weights_bytes: int = self._engine.weight_bytes
+        self.weight_bytes_per_token: int = self._engine.weight_bytes_per_token
+        self.multiply_adds_per_token: int = self._engine.multiply_adds_per_token
 
     def num_compiled(self) -> int:
         """See `gemcut.interfaces.LanguageModel.num_compiled`: nothing is compiled while it runs."""

@@ -55,7 +55,7 @@ def bench(
     Returns:
         prefill_tokens_per_second and decode_tokens_per_second (summed over the batch), time_to_first_token_seconds,
         load_seconds, first_run_seconds (it compiles), peak_memory_bytes (resident, of this process),
-        weights_bytes (in `dtype`), what was measured, and the versions that did it.
+        weights_bytes, what was measured, and the versions that did it.
 
     Raises:
         UsageError: a number is out of range.
@@ -83,7 +83,7 @@ def bench(
             "load_seconds": load_seconds,
             "first_run_seconds": math.fsum((first[1], first[2])),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "weights_bytes": num_parameters(model.config) * BYTES_PER_NUMBER[model.dtype],
+            "weights_bytes": weights_bytes(model),
             "model": reference,
             "random_weights": random_weights,
             "prompt_tokens": prompt_tokens,
@@ -97,6 +97,12 @@ def bench(
             "dtype": model.dtype,
             "versions": _versions(model.engine),
         }
+
+
+def weights_bytes(model: LanguageModel) -> int:
+    """Memory of a model's weights, as the engine counts it or as the compute type makes it."""
+    counted: int | None = getattr(model, "weights_bytes", None)
+    return num_parameters(model.config) * BYTES_PER_NUMBER[model.dtype] if counted is None else counted
 
 
 @contextlib.contextmanager
@@ -135,9 +141,8 @@ def _run(
 
 def _versions(engine: str) -> dict[str, str]:
     """Versions of what computed the figures."""
-    packages = {"jax": "jax", "torch": "torch", "tensorflow": "tensorflow"}
     found = {"python": platform.python_version()}
-    for name in ("gemcut", "keras", packages.get(engine, engine)):
+    for name in ("gemcut",) if engine == "native" else ("gemcut", "keras", engine):
         for package in (name, f"{name}-cpu"):
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 found[name] = importlib.metadata.version(package)

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from gemcut.engine import engine_facts, is_built
+from gemcut.errors import GemcutError
 from gemcut.hub import cache_folder, verify_starter
 
 PROBE_SECONDS = 120.0
@@ -62,7 +64,7 @@ def doctor() -> dict[str, Any]:
     with ThreadPoolExecutor() as pool:
         probes = {name: pool.submit(probe_engine, name) for name in _BACKENDS}
         starter = verify_starter()
-        engines = {name: probe.result() for name, probe in probes.items()}
+        engines = {"native": probe_native()} | {name: probe.result() for name, probe in probes.items()}
     facts: dict[str, Any] = {
         "gemcut": gemcut.__version__,
         "python": platform.python_version(),
@@ -77,6 +79,23 @@ def doctor() -> dict[str, Any]:
         "cache": _cache(),
     }
     return facts | {"problems": _problems(facts)}
+
+
+def probe_native() -> dict[str, Any]:
+    """What the C++ engine finds here.
+
+    Returns:
+        As `probe_engine`, with `isa` (the instruction set that computes; GEMCUT_ISA names another), the sizes of the
+        caches and the memory that is free in bytes.
+    """
+    if not is_built():
+        return _failed("not installed; install Gemcut again with a C++ compiler at hand")
+    start = time.perf_counter()
+    try:
+        facts = engine_facts()
+    except GemcutError as error:
+        return _failed(f"broken: {error}")
+    return {"works": True, "devices": ["cpu"], "seconds": time.perf_counter() - start, "message": "", **facts}
 
 
 def probe_engine(name: str, timeout_seconds: float = PROBE_SECONDS) -> dict[str, Any]:

@@ -1,0 +1,42 @@
+// Packed weights kept in a file, so that the next start reads them as they are.
+//
+// A folder holds one file for each model, named by the fingerprint of its bytes and the version of the layout (every
+// instruction set reads the same one). Files are written under another name and renamed when they are complete, so
+// that two processes, or a kill in the middle, leave no half file behind; what is left over is removed by the next.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/weights.h"
+
+namespace gemcut {
+
+// Raised whenever the order of bytes in a region changes.
+inline constexpr uint32_t layout_version = 1;
+
+struct LayoutFolder {
+  std::string path;             // empty: nothing is kept
+  int64_t max_bytes = 0;        // of all files together
+};
+
+// $GEMCUT_CACHE, else gemcut inside $XDG_CACHE_HOME or ~/.cache, and in it "layouts"; as gemcut.hub.cache has it.
+std::string default_layout_folder();
+inline constexpr int64_t default_layout_bytes = int64_t{64} << 30;
+
+// The region of the kept file, mapped, not copied; null if there is none, or it is not exactly what is expected.
+std::shared_ptr<const std::byte> map_layout(const LayoutFolder& folder, const std::string& fingerprint,
+                                            const std::vector<WeightPlace>& places);
+
+// Copies a mapped region into `to` part by part, giving each part's pages back to the system; false if `stop` was set.
+bool move_region(const std::byte* from, int64_t bytes, std::byte* to, const std::atomic<bool>& stop);
+
+// Keeps the region. The least recently used files go where the limit asks for it. Returns what prevented it, empty if
+// nothing did: a disk that is full or not writable costs time at the next start, never the work at hand.
+std::string write_layout(const LayoutFolder& folder, const std::string& fingerprint,
+                         const std::vector<WeightPlace>& places, const std::byte* region);
+
+}  // namespace gemcut
