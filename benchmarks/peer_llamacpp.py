@@ -1,9 +1,9 @@
 """llama.cpp as a peer, through its C API: runs in its own environment (.venv-llamacpp) and answers worker_protocol.
 
-    python peer_llamacpp.py FILE.gguf [--threads N] [--context N] [--no-repack] [--no-flash] [--unified] [--start]
+    python peer_llamacpp.py FILE.gguf [--threads N] [--context N] [--no-repack] [--no-flash] [--start|--memory]
 
 Micro-batches of 512 tokens, keys and values in float16, weights mapped: llama.cpp's own defaults. --start measures
-model + context + prefill of 16 tokens + 1 token in this fresh process and the memory after it, then ends.
+model + context + prefill of 16 tokens + 1 token in this fresh process, --memory what that leaves in use; both then end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
-from worker_protocol import DRIFT_TOKENS, NOTHING, resident_bytes, serve, token_ids_of
+from worker_protocol import DRIFT_TOKENS, NOTHING, resident_bytes, serve, settled_memory, token_ids_of
 
 MICRO_BATCH = 512
 START_TOKENS = 16
@@ -28,20 +28,20 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--context", type=int, default=4096)
-    for flag in ("--no-repack", "--no-flash", "--unified", "--start"):
+    for flag in ("--no-repack", "--no-flash", "--unified", "--start", "--memory"):
         parser.add_argument(flag, action="store_true")
     options = parser.parse_args()
     llama_cpp.llama_log_set(ALWAYS_SILENT, None)
     llama_cpp.llama_backend_init()
     before_bytes, begin = resident_bytes(), time.perf_counter()
     program = LlamaCpp(options)
-    if not options.start:
+    if options.start:
+        program.first_token()
+        print(json.dumps({"ready": {"seconds": time.perf_counter() - begin}}), flush=True)
+    elif options.memory:
+        print(json.dumps({"ready": settled_memory(program, before_bytes)}), flush=True)
+    else:
         serve(program, {"llama-cpp-python": llama_cpp.__version__, "settings": vars(options)})
-        return
-    program.first_token()
-    seconds = time.perf_counter() - begin
-    answer = {"ready": {"seconds": seconds, "resident_bytes": resident_bytes() - before_bytes}}
-    print(json.dumps(answer), flush=True)
 
 
 class LlamaCpp:

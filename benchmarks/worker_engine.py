@@ -1,8 +1,9 @@
 """Gemcut's engine, answering worker_protocol: the native one unless told otherwise.
 
-    python worker_engine.py MODEL [--engine native] [--dtype auto] [--threads N] [--context N] [--start]
+    python worker_engine.py MODEL [--engine native] [--dtype auto] [--threads N] [--context N] [--start | --memory]
 
---start measures gemcut.load in this fresh process, after the import, and memory after a first token, then ends.
+--start measures gemcut.load in this fresh process, after the import; --memory what a loaded model leaves in use, the
+interpreter's modules not counted; both then end.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from worker_protocol import DRIFT_TOKENS, NOTHING, resident_bytes, serve, token_ids_of
+from worker_protocol import DRIFT_TOKENS, NOTHING, resident_bytes, serve, settled_memory, token_ids_of
 
 import gemcut
 
@@ -35,12 +36,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--start", action="store_true")
+    parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     if options.start:
         print(json.dumps({"ready": measured_start(options)}), flush=True)
-        return
-    model = loaded_without_text(options)
-    serve(Engine(model, options.context), {"gemcut": importlib.metadata.version("gemcut"), "settings": vars(options)})
+    elif options.memory:
+        print(json.dumps({"ready": measured_memory(options)}), flush=True)
+    else:
+        program = Engine(loaded_without_text(options), options.context)
+        serve(program, {"gemcut": importlib.metadata.version("gemcut"), "settings": vars(options)})
 
 
 def loaded_without_text(options: argparse.Namespace) -> LanguageModel:
@@ -54,17 +58,23 @@ def loaded_without_text(options: argparse.Namespace) -> LanguageModel:
 
 
 def measured_start(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of gemcut.load, and until a first token; the memory that took, and heavy modules that were imported."""
-    before_bytes, begin = resident_bytes(), time.perf_counter()
+    """Seconds of gemcut.load, and until a first token; heavy modules that were imported."""
+    begin = time.perf_counter()
     loaded = gemcut.load(options.model, engine=options.engine, dtype=options.dtype, threads=options.threads)
     load_seconds = time.perf_counter() - begin
     Engine(loaded.engine_model, options.context).first_token()
-    return {
-        "load_seconds": load_seconds,
-        "seconds": time.perf_counter() - begin,
-        "resident_bytes": resident_bytes() - before_bytes,
-        "heavy_modules": [name for name in HEAVY_MODULES if name in sys.modules],
-    }
+    seconds = time.perf_counter() - begin
+    heavy = [name for name in HEAVY_MODULES if name in sys.modules]
+    return {"load_seconds": load_seconds, "seconds": seconds, "heavy_modules": heavy}
+
+
+def measured_memory(options: argparse.Namespace) -> dict[str, int]:
+    """See worker_protocol.settled_memory; with the tokenizer, as the peers have it."""
+    import gemcut.generate
+
+    before_bytes = resident_bytes()
+    loaded = gemcut.generate.load(options.model, engine=options.engine, dtype=options.dtype, threads=options.threads)
+    return settled_memory(Engine(loaded.engine_model, options.context), before_bytes)
 
 
 class Engine:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ import numpy as np
 
 DRIFT_TOKENS = 512  # a decode run may go on behind an earlier one of the same depth; the depth is then a little more
 NOTHING = (-1, 0)  # depth asked for by the decode runs that the sequence comes from, and its tokens: none yet
+MEMORY_TOKENS = 512
+SETTLE_SECONDS = 3.0  # memory that is given back in the background is back
 GROUP_ROWS = 32  # rows of logits compared at a time: 32 x 262144 float32 is 32 MiB
 
 
@@ -46,6 +49,24 @@ def resident_bytes() -> int:
     keys = ("RssAnon:", "RssFile:", "RssShmem:")
     rows = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
     return sum(int(row[1]) * 1024 for row in rows if row and row[0] in keys)
+
+
+def settled_memory(program: Program, before_bytes: int) -> dict[str, int]:
+    """Memory that a loaded program has in use after a prompt of 512 tokens and a decode step.
+
+    Args:
+        program: With one context, whose size the caller chose.
+        before_bytes: resident_bytes() before it was loaded; not counted.
+
+    Returns:
+        "resident_bytes" when all is quiet again, and "peak_bytes" of all before.
+    """
+    program.prefill(MEMORY_TOKENS)
+    program.decode(0, 1)
+    time.sleep(SETTLE_SECONDS)
+    rows = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    peak_bytes = next(int(row[1]) * 1024 for row in rows if row and row[0] == "VmHWM:")
+    return {"resident_bytes": resident_bytes() - before_bytes, "peak_bytes": peak_bytes - before_bytes}
 
 
 def quality(logits: np.ndarray, reference: np.ndarray, token_ids: list[int]) -> dict[str, float]:

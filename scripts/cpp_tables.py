@@ -193,7 +193,7 @@ def neutral(value: Any) -> tuple[Any, ...]:
         return Code("NeutralValue::Kind::text"), 0.0, value
     if value == {}:
         return Code("NeutralValue::Kind::empty_object"), 0.0, ""
-    return Code("NeutralValue::Kind::number"), float(value), ""
+    return Code("NeutralValue::Kind::number"), float(value), str(value).lower()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gemcut
 from gemcut.errors import TemplateError
 from gemcut.text import builtin_templates, special_tokens
 from gemcut.text.template_sandbox import TemplateSandbox
@@ -55,7 +56,11 @@ class Chat:
 
 def main() -> int:
     """Write the headers, or say which differ."""
-    targets = {CPP / "formats" / "tokenizer_tables.h": pieces(), CPP / "engine" / "chat_tables.h": chats()}
+    targets = {
+        CPP / "formats" / "tokenizer_tables.h": pieces(),
+        CPP / "engine" / "chat_tables.h": chats(),
+        CPP / "cli" / "version.h": version(),
+    }
     differ = [path for path, text in targets.items() if not path.is_file() or path.read_text("utf-8") != text]
     if "--check" not in sys.argv[1:]:
         for path in differ:
@@ -93,6 +98,12 @@ def chats() -> str:
     body = "".join(f"    {_row(row)},\n" for row in rows)
     table = f"\ninline constexpr ChatFormat kChatFormats[] = {{\n{body}}};\n"
     return HEADER.format(title="Chat formats of the families.") + FORMAT + table + FOOTER
+
+
+def version() -> str:
+    """cli/version.h."""
+    line = f"inline constexpr std::string_view kVersion = {_text(gemcut.__version__)};\n"
+    return HEADER.format(title="The version of this release.").replace("src/gemcut/text", "src/gemcut") + line + FOOTER
 
 
 def _chat(model_type: str, name: str, needed_piece: str = "") -> Chat:

@@ -2,6 +2,7 @@
 #include "bindings/batch.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "formats/error.h"
@@ -17,6 +18,17 @@ bool note_stops(const std::vector<Choice>& choices, const std::vector<int32_t>& 
     if (std::find(stops.begin(), stops.end(), choices[row].token_id) != stops.end()) stopped[row] = true;
   }
   return std::find(stopped.begin(), stopped.end(), false) == stopped.end();
+}
+
+// A weight that is no number reaches the logits, where looking at the largest one costs nothing.
+void check_finite(const std::vector<Engine::HeadView>& views) {
+  for (const Engine::HeadView& view : views) {
+    if (std::isfinite(view.max_logit)) continue;
+    throw Error(ErrorKind::checkpoint,
+                "[bindings.batch] weights: the model's largest logit is " + std::to_string(view.max_logit) +
+                    ", so a tensor has a value that is NaN, infinite or too large for float32, expected finite "
+                    "numbers. Get the model's files again.");
+  }
 }
 
 }  // namespace
@@ -165,6 +177,7 @@ std::vector<Engine::HeadView> Batch::heads() {
 // One token for each row; nothing is appended unless all could be chosen.
 std::vector<Choice> Batch::choose(const DecodeRequest& request, int64_t step) {
   const std::vector<Engine::HeadView> views = heads();
+  check_finite(views);
   const int64_t vocab_size = engine_->engine().config().vocab_size;
   std::vector<Choice> choices;
   for (size_t i = 0; i < rows_.size(); ++i) {

@@ -89,6 +89,7 @@ class CpuEngine : public Engine {
   mutable std::mutex mutex_;            // one pass at a time; the weights change place between passes
   std::thread mover_;
   std::atomic<bool> stop_moving_{false};
+  const std::shared_ptr<CacheMemory> cache_memory_ = std::make_shared<CacheMemory>();
   std::vector<float> head_logits_, head_max_;
   std::vector<int64_t> head_rows_;      // of each work; -1: none
 };
@@ -153,7 +154,7 @@ int64_t CpuEngine::sequence_bytes(int64_t max_tokens) const {
 
 std::unique_ptr<Sequence> CpuEngine::new_sequence(int64_t max_tokens) {
   check_memory(sequence_bytes(max_tokens), "a sequence of " + std::to_string(max_tokens) + " tokens");
-  return std::make_unique<CpuSequence>(config_, cache_type_, max_tokens);
+  return std::make_unique<CpuSequence>(config_, cache_type_, max_tokens, cache_memory_);
 }
 
 std::unique_ptr<Sequence> CpuEngine::fork(const Sequence& sequence, int64_t max_tokens) {
@@ -161,7 +162,7 @@ std::unique_ptr<Sequence> CpuEngine::fork(const Sequence& sequence, int64_t max_
     throw Error(ErrorKind::usage, "[engine.engine] a copy of a sequence of " + std::to_string(sequence.length()) +
                                       " tokens was asked for with room for " + std::to_string(max_tokens) + ".");
   check_memory(sequence_bytes(max_tokens), "a sequence of " + std::to_string(max_tokens) + " tokens");
-  auto copy = std::make_unique<CpuSequence>(config_, cache_type_, max_tokens);
+  auto copy = std::make_unique<CpuSequence>(config_, cache_type_, max_tokens, cache_memory_);
   copy->copy_from(static_cast<const CpuSequence&>(sequence));
   return copy;
 }

@@ -12,11 +12,20 @@ namespace {
 constexpr int64_t kinds = 2;               // of layers: sliding, full
 constexpr int64_t ffn_rows = 64;           // rows of one tile of the feed-forward
 constexpr int64_t ffn_columns = 32;        // columns of one item: one block of the next product's input
-constexpr int64_t product_bytes = 40'000;  // weights of one item, so that claiming it costs nothing beside reading it
+constexpr int64_t serial_rows = 2;         // whose work costs less than a barrier
+constexpr int64_t product_bytes = 20'000;  // weights of one item, so that claiming it costs little beside reading it
 constexpr int64_t cached_blocks = 32;      // columns / 32 whose weights and inputs stay in the first-level cache
 constexpr int64_t head_rows = 32;          // rows of logits computed at once
 
 int64_t round16(int64_t value) { return (value + 15) / 16 * 16; }
+
+int64_t groups_per_item(const PackedMatrix& matrix) {
+  return std::max<int64_t>(1, product_bytes / matrix.geometry.bytes);
+}
+
+int64_t num_items(const PackedMatrix& matrix) {
+  return (matrix.num_groups() + groups_per_item(matrix) - 1) / groups_per_item(matrix);
+}
 
 std::vector<Format> formats_of(const Weights& weights, std::initializer_list<PackedMatrix LayerWeights::*> members) {
   std::vector<Format> formats;
@@ -74,15 +83,15 @@ void Forward::run(std::span<const PassRow> rows) {
   num_rows_ = static_cast<int64_t>(rows.size());
   plan_attention();
   pool_.run([this](int thread) {
-    embed();
+    embed(thread);
     for (size_t layer = 0; layer < weights_.layers.size(); ++layer) run_layer(layer, thread);
   });
 }
 
 // A row's angles are position * frequency in float32, as the references have them.
-void Forward::embed() {
+void Forward::embed(int thread) {
   const int64_t half = config_.head_dim / 2;
-  pool_.share(num_rows_, [&](int64_t row) {
+  pool_.share(thread, num_rows_, [&](int64_t row) {
     for (int64_t kind = 0; kind < kinds; ++kind) {
       float* cos = cos_.data() + (kind * max_pass_rows + row) * half;
       float* sin = sin_.data() + (kind * max_pass_rows + row) * half;
@@ -99,48 +108,74 @@ void Forward::embed() {
   });
 }
 
+// Work on whole rows follows each product. Of few rows, the thread that finishes the product last does it at once;
+// many are shared, behind one more barrier.
 void Forward::run_layer(size_t layer, int thread) {
   const LayerWeights& weights = weights_.layers[layer];
+  const int64_t attended_columns = config_.num_attention_heads * config_.head_dim;
   multiply({{&weights.q, queries_.data(), query_width_},
             {&weights.k, keys_.data(), kv_width_},
             {&weights.v, values_.data(), kv_width_}},
-           hidden_inputs_, num_rows_);
-  pool_.share(num_rows_, [&](int64_t row) { place_heads(layer, row); });
-  pool_.share(static_cast<int64_t>(attention_items_.size()),
-              [&](int64_t item) { attend(layer, attention_items_[static_cast<size_t>(item)], thread); });
-  pool_.share(num_rows_, [&](int64_t row) {
-    attended_inputs_.set(kernels_, row, 0, config_.num_attention_heads * config_.head_dim,
-                         row_of(attended_, row, query_width_));
-  });
-  multiply({{&weights.o, out_.data(), width_}}, attended_inputs_, num_rows_);
-  pool_.share(num_rows_, [&](int64_t row) { after_attention(layer, row); });
-  pool_.share((config_.intermediate_size + ffn_columns - 1) / ffn_columns,
-              [&](int64_t item) { feed_forward(layer, item, thread); });
-  multiply({{&weights.down, out_.data(), width_}}, ffn_inputs_, num_rows_);
-  pool_.share(num_rows_, [&](int64_t row) { after_feed_forward(layer, row); });
+           hidden_inputs_, thread, &weights.o, [&](int64_t row) { place_heads(layer, row); });
+  share_then_rows(
+      static_cast<int64_t>(attention_items_.size()), thread,
+      [&](int64_t item, int64_t) { attend(layer, attention_items_[static_cast<size_t>(item)], thread); },
+      [&](int64_t row) { attended_inputs_.set(kernels_, row, 0, attended_columns, row_of(attended_, row, query_width_)); });
+  multiply({{&weights.o, out_.data(), width_}}, attended_inputs_, thread, &weights.gate,
+           [&](int64_t row) { after_attention(layer, row); });
+  pool_.share(
+      thread, (config_.intermediate_size + ffn_columns - 1) / ffn_columns,
+      [&](int64_t item, int64_t next) { feed_forward(layer, item, next, thread); }, [] {});
+  multiply({{&weights.down, out_.data(), width_}}, ffn_inputs_, thread,
+           layer + 1 < weights_.layers.size() ? &weights_.layers[layer + 1].q : &weights_.head,
+           [&](int64_t row) { after_feed_forward(layer, row); });
 }
 
-void Forward::multiply(std::initializer_list<Product> products, const InputRows& inputs, int64_t num_rows) {
+template <class Use, class UseRow>
+void Forward::share_then_rows(int64_t items, int thread, Use&& use, UseRow&& use_row) {
+  if (num_rows_ <= serial_rows) {
+    pool_.share(thread, items, use, [&] {
+      for (int64_t row = 0; row < num_rows_; ++row) use_row(row);
+    });
+  } else {
+    pool_.share(thread, items, use, [] {});
+    pool_.share(thread, num_rows_, use_row);
+  }
+}
+
+template <class UseRow>
+void Forward::multiply(std::initializer_list<Product> products, const InputRows& inputs, int thread,
+                       const PackedMatrix* after, UseRow&& use_row) {
   int64_t items = 0;
-  auto grain = [](const Product& product) { return std::max<int64_t>(1, product_bytes / product.matrix->geometry.bytes); };
-  auto count = [&](const Product& product) { return (product.matrix->num_groups() + grain(product) - 1) / grain(product); };
-  for (const Product& product : products) items += count(product);
-  pool_.share(items, [&](int64_t item) {
-    const Product* product = products.begin();
-    for (; item >= count(*product); ++product) item -= count(*product);
-    const int64_t begin = item * grain(*product);
-    const int64_t end = std::min(begin + grain(*product), product->matrix->num_groups());
-    for (int64_t group = begin; group < end; ++group) multiply_group(*product, group, inputs, num_rows);
-  });
+  for (const Product& product : products) items += num_items(*product.matrix);
+  const auto first_group = [&](int64_t item, const Product*& product) {
+    product = products.begin();
+    for (; item >= num_items(*product->matrix); ++product) item -= num_items(*product->matrix);
+    return item * groups_per_item(*product->matrix);
+  };
+  share_then_rows(items, thread, [&](int64_t item, int64_t next) {
+    const Product *product, *next_product;
+    const int64_t begin = first_group(item, product);
+    const int64_t end = std::min(begin + groups_per_item(*product->matrix), product->matrix->num_groups());
+    const std::byte* after_item = after->group(std::min<int64_t>(thread * groups_per_item(*after), after->num_groups() - 1));
+    if (next >= 0) {
+      const int64_t group = first_group(next, next_product);
+      after_item = next_product->matrix->group(group);
+    }
+    for (int64_t group = begin; group < end; ++group)
+      multiply_group(*product, group, group + 1 < end ? product->matrix->group(group + 1) : after_item, inputs, num_rows_);
+  }, use_row);
 }
 
-void Forward::multiply_group(const Product& product, int64_t group, const InputRows& inputs, int64_t num_rows) {
+void Forward::multiply_group(const Product& product, int64_t group, const std::byte* next, const InputRows& inputs,
+                             int64_t num_rows) {
   const PackedMatrix& matrix = *product.matrix;
   const int64_t blocks = (matrix.columns + block_columns - 1) / block_columns;
   // Few rows read the weights once; many go through the columns in parts that stay in the cache.
   const int64_t step = num_rows <= 8 ? blocks : cached_blocks;
   MatmulArgs args;
   args.group = matrix.group(group);
+  args.next = next;
   args.geometry = &matrix.geometry;
   args.columns = matrix.columns;
   args.inputs = inputs.view();
@@ -248,7 +283,7 @@ void Forward::after_attention(size_t layer, int64_t row) {
 }
 
 // Gate and up of one block of columns, multiplied and handed on as the next product's input.
-void Forward::feed_forward(size_t layer, int64_t item, int thread) {
+void Forward::feed_forward(size_t layer, int64_t item, int64_t next, int thread) {
   const LayerWeights& weights = weights_.layers[layer];
   const auto gated = config_.hidden_activation == Activation::silu ? kernels_.gated_silu : kernels_.gated_gelu;
   float* gate = scratch_[static_cast<size_t>(thread)].data();
@@ -269,6 +304,9 @@ void Forward::feed_forward(size_t layer, int64_t item, int thread) {
     for (const PackedMatrix* matrix : {&weights.gate, &weights.up})
       for (int64_t group = 0; group < groups; ++group) {
         args.group = matrix->group(first / group_rows + group);
+        if (group + 1 < groups) args.next = args.group + matrix->geometry.bytes;
+        else if (matrix == &weights.gate) args.next = weights.up.group(first / group_rows);
+        else args.next = next < 0 ? nullptr : weights.gate.group(next * ffn_columns / group_rows);
         args.geometry = &matrix->geometry;
         args.out = (matrix == &weights.gate ? gate : up) + group * group_rows;
         for (int64_t block = 0; block < blocks; block += step) {
@@ -300,21 +338,24 @@ void Forward::final_hidden(std::span<const int64_t> which, float* out) {
 }
 
 void Forward::logits(std::span<const int64_t> which, float* out, float* group_max) {
-  const int64_t items = num_groups(), groups_per_item = head_tokens / group_rows;
+  const int64_t items = num_groups(), item_groups = head_tokens / group_rows;
   for (size_t begin = 0; begin < which.size(); begin += head_rows) {
     const int64_t count = std::min<int64_t>(head_rows, static_cast<int64_t>(which.size() - begin));
     float* const part = out + static_cast<int64_t>(begin) * vocab_stride_;
     float* const part_max = group_max + static_cast<int64_t>(begin) * items;
-    pool_.run([&](int) {
-      pool_.share(count, [&](int64_t i) {
+    pool_.run([&](int thread) {
+      pool_.share(thread, count, [&](int64_t i) {
         float* hidden = row_of(head_hidden_, i, width_);
         final_hidden(which.subspan(begin + static_cast<size_t>(i), 1), hidden);
         head_inputs_.set(kernels_, i, 0, config_.hidden_size, hidden);
       });
-      pool_.share(items, [&](int64_t item) {
-        const int64_t first = item * groups_per_item, end = std::min(first + groups_per_item, weights_.head.num_groups());
-        for (int64_t group = first; group < end; ++group)
-          multiply_group({&weights_.head, part, vocab_stride_}, group, head_inputs_, count);
+      const auto multiply_item = [&](int64_t item, int64_t next) {
+        const int64_t first = item * item_groups, end = std::min(first + item_groups, weights_.head.num_groups());
+        for (int64_t group = first; group < end; ++group) {
+          const std::byte* following = next < 0 ? nullptr : weights_.head.group(next * item_groups);
+          if (group + 1 < end) following = weights_.head.group(group + 1);
+          multiply_group({&weights_.head, part, vocab_stride_}, group, following, head_inputs_, count);
+        }
         const int64_t tokens = std::min(head_tokens, config_.vocab_size - item * head_tokens);
         for (int64_t i = 0; i < count; ++i) {
           float* row = part + i * vocab_stride_ + item * head_tokens;
@@ -323,7 +364,8 @@ void Forward::logits(std::span<const int64_t> which, float* out, float* group_ma
           int64_t index;
           kernels_.arg_max(row, tokens, part_max + i * items + item, &index);
         }
-      });
+      };
+      pool_.share(thread, items, multiply_item, [] {});
     });
   }
 }

@@ -53,13 +53,20 @@ class Forward {
   };
 
   void plan_attention();
-  void embed();
-  void multiply(std::initializer_list<Product> products, const InputRows& inputs, int64_t num_rows);
-  void multiply_group(const Product& product, int64_t group, const InputRows& inputs, int64_t num_rows);
+  void embed(int thread);
+  // use(item, next) for all items, then use_row(row) for all rows.
+  template <class Use, class UseRow>
+  void share_then_rows(int64_t items, int thread, Use&& use, UseRow&& use_row);
+  // All products of the same inputs, then use_row for all rows. `after` is the matrix that will be read next.
+  template <class UseRow>
+  void multiply(std::initializer_list<Product> products, const InputRows& inputs, int thread, const PackedMatrix* after,
+                UseRow&& use_row);
+  void multiply_group(const Product& product, int64_t group, const std::byte* next, const InputRows& inputs,
+                      int64_t num_rows);
   void normalise_input(size_t layer, int64_t row);
   void place_heads(size_t layer, int64_t row);
   void attend(size_t layer, const AttentionItem& item, int thread);
-  void feed_forward(size_t layer, int64_t item, int thread);
+  void feed_forward(size_t layer, int64_t item, int64_t next, int thread);
   void after_attention(size_t layer, int64_t row);
   void after_feed_forward(size_t layer, int64_t row);
   void run_layer(size_t layer, int thread);

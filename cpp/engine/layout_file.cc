@@ -103,6 +103,7 @@ bool make_room(const LayoutFolder& folder, int64_t bytes) {
     fs::file_time_type used;
     int64_t bytes;
   };
+  if (bytes > folder.max_bytes) return false;  // even if all others went
   std::error_code failure;
   std::vector<Kept> files;
   int64_t total = bytes;
@@ -178,8 +179,10 @@ std::string write_layout(const LayoutFolder& folder, const std::string& fingerpr
   if (!make_room(folder, total))
     return folder.path + ": " + std::to_string(total) + " bytes are more than the limit of " + std::to_string(folder.max_bytes);
   const std::string path = folder.path + "/" + file_name(fingerprint);
-  const std::string unfinished = path + "." + std::to_string(::getpid()) + unfinished_suffix;
-  const File file(unfinished, O_RDWR | O_CREAT | O_TRUNC);
+  // A name that no writer shares, in this process or another; O_EXCL for those of another container's numbers.
+  static std::atomic<uint32_t> writers{0};
+  const std::string unfinished = path + "." + std::to_string(::getpid()) + "-" + std::to_string(writers++) + unfinished_suffix;
+  const File file(unfinished, O_RDWR | O_CREAT | O_EXCL);
   if (!file) return reason(unfinished);
   ::flock(file.get(), LOCK_EX | LOCK_NB);
   // The disk's room is asked for before anything is written.

@@ -26,10 +26,43 @@ CacheGeometry::CacheGeometry(const Config& config, CacheType type, int64_t max_t
   }
 }
 
-CpuSequence::CpuSequence(const Config& config, CacheType type, int64_t max_tokens)
-    : geometry_(config, type, max_tokens), memory_(allocate_region(geometry_.bytes)) {
+std::shared_ptr<std::byte> CacheMemory::take(int64_t bytes) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = kept_.find(bytes);
+    if (found != kept_.end()) {
+      std::shared_ptr<std::byte> memory = std::move(found->second);
+      kept_.erase(found);
+      kept_bytes_ -= bytes;
+      return memory;
+    }
+  }
+  return allocate_region(bytes);
+}
+
+void CacheMemory::give_back(std::shared_ptr<std::byte> memory, int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (kept_bytes_ + bytes > max_kept_bytes) return;
+  kept_.emplace(bytes, std::move(memory));
+  kept_bytes_ += bytes;
+}
+
+CpuSequence::CpuSequence(const Config& config, CacheType type, int64_t max_tokens, std::shared_ptr<CacheMemory> source)
+    : geometry_(config, type, max_tokens), source_(std::move(source)), memory_(source_->take(geometry_.bytes)) {
   for (const LayerType kind : config.layer_types)
     windows_.push_back(kind == LayerType::sliding_attention ? config.sliding_window.value_or(0) : 0);
+}
+
+// A value that is not finite would spoil what comes after it even at weight zero, so the memory goes back clean.
+CpuSequence::~CpuSequence() {
+  const int64_t width = geometry_.head_dim * geometry_.element_bytes;
+  for (size_t layer = 0; layer < windows_.size(); ++layer) {
+    const int64_t used = std::min(round_up(written_, 16), geometry_.slots[layer]) * width;
+    for (int64_t head = 0; head < 2 * geometry_.num_key_value_heads; ++head)
+      std::memset(memory_.get() + geometry_.layer_offset[layer] + head * geometry_.head_bytes(layer), 0,
+                  static_cast<size_t>(used));
+  }
+  source_->give_back(std::move(memory_), geometry_.bytes);
 }
 
 void CpuSequence::append(std::span<const int32_t> token_ids) {

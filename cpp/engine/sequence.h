@@ -6,7 +6,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "engine/engine.h"
@@ -28,9 +30,26 @@ struct CacheGeometry {
   int64_t head_dim = 0, num_key_value_heads = 0, element_bytes = 0;
 };
 
+// Zeroed memory of ended sequences, kept for the next: the system takes longer to hand out fresh pages than a short
+// prompt takes to compute.
+class CacheMemory {
+ public:
+  std::shared_ptr<std::byte> take(int64_t bytes);
+  void give_back(std::shared_ptr<std::byte> memory, int64_t bytes);
+
+ private:
+  static constexpr int64_t max_kept_bytes = int64_t{512} << 20;
+  std::mutex mutex_;
+  std::multimap<int64_t, std::shared_ptr<std::byte>> kept_;
+  int64_t kept_bytes_ = 0;
+};
+
 class CpuSequence : public Sequence {
  public:
-  CpuSequence(const Config& config, CacheType type, int64_t max_tokens);
+  CpuSequence(const Config& config, CacheType type, int64_t max_tokens, std::shared_ptr<CacheMemory> source);
+  ~CpuSequence() override;
+  CpuSequence(const CpuSequence&) = delete;
+  CpuSequence& operator=(const CpuSequence&) = delete;
 
   int64_t length() const override { return static_cast<int64_t>(token_ids_.size()); }
   int64_t capacity() const override { return geometry_.capacity; }
@@ -57,6 +76,7 @@ class CpuSequence : public Sequence {
   std::vector<int64_t> windows_;        // of each layer; 0: all
   std::vector<int32_t> token_ids_;
   int64_t written_ = 0;                 // positions ever written, from 0
+  const std::shared_ptr<CacheMemory> source_;
   std::shared_ptr<std::byte> memory_;
 };
 

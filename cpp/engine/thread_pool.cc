@@ -73,17 +73,18 @@ void ThreadPool::work(int thread) {
   }
 }
 
-void ThreadPool::barrier() {
-  if (num_threads_ == 1) return;
-  const uint32_t phase = phase_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == num_threads_ - 1) {
-    arrived_.store(0, std::memory_order_relaxed);
-    counters_[(phase + 2) % num_counters].value.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-    phase_.notify_all();
-  } else {
-    wait_change(phase_, phase, spins_);
-  }
+bool ThreadPool::arrive(uint32_t& phase) {
+  phase = phase_.load(std::memory_order_relaxed);
+  return arrived_.fetch_add(1, std::memory_order_acq_rel) == num_threads_ - 1;
+}
+
+void ThreadPool::wait(uint32_t phase) { wait_change(phase_, phase, spins_); }
+
+void ThreadPool::release(uint32_t phase) {
+  arrived_.store(0, std::memory_order_relaxed);
+  counters_[(phase + 2) % num_counters].value.store(0, std::memory_order_relaxed);
+  phase_.store(phase + 1, std::memory_order_release);
+  phase_.notify_all();
 }
 
 }  // namespace gemcut

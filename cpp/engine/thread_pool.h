@@ -26,22 +26,35 @@ class ThreadPool {
     run_job([](void* context, int thread) { (*static_cast<std::remove_reference_t<Job>*>(context))(thread); }, &job);
   }
 
-  // Inside a job: waits until every thread is here. What any wrote before, all see after.
-  void barrier();
+  // Inside a job: waits until every thread is here. What any wrote before, all see after. The last one to come runs
+  // finish() before the others go on.
+  template <class Finish>
+  void barrier(Finish&& finish) {
+    uint32_t phase;
+    if (!arrive(phase)) return wait(phase);
+    finish();
+    release(phase);
+  }
+  void barrier() {
+    barrier([] {});
+  }
 
-  // Inside a job, called by every thread alike: use(item) for the items 0 to count - 1, each by whichever thread is
-  // free, then a barrier.
-  template <class Use>
-  void share(int64_t count, Use&& use) {
-    if (num_threads_ == 1) {
-      for (int64_t item = 0; item < count; ++item) use(item);
-      return;
+  // Inside a job, called by every thread alike: use(item, next) for the items 0 to count - 1, each by whichever thread
+  // is free, then a barrier with finish(). A thread's first item is its own number; `next` is the item that it will do
+  // after this one, -1 for none.
+  template <class Use, class Finish>
+  void share(int thread, int64_t count, Use&& use, Finish&& finish) {
+    std::atomic<int64_t>& claimed = counters_[phase_.load(std::memory_order_relaxed) % num_counters].value;
+    for (int64_t item = thread; item < count;) {
+      const int64_t next = num_threads_ + claimed.fetch_add(1, std::memory_order_relaxed);
+      use(item, next < count ? next : -1);
+      item = next;
     }
-    std::atomic<int64_t>& next = counters_[phase_.load(std::memory_order_relaxed) % num_counters].value;
-    for (int64_t item = next.fetch_add(1, std::memory_order_relaxed); item < count;
-         item = next.fetch_add(1, std::memory_order_relaxed))
-      use(item);
-    barrier();
+    barrier(finish);
+  }
+  template <class Use>
+  void share(int thread, int64_t count, Use&& use) {
+    share(thread, count, [&use](int64_t item, int64_t) { use(item); }, [] {});
   }
 
  private:
@@ -50,6 +63,9 @@ class ThreadPool {
     std::atomic<int64_t> value{0};
   };
   void run_job(Function function, void* context);
+  bool arrive(uint32_t& phase);  // true for the last thread
+  void wait(uint32_t phase);
+  void release(uint32_t phase);
   void work(int thread);
 
   const int num_threads_;

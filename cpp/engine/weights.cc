@@ -119,7 +119,7 @@ void pack_weights(const Checkpoint& checkpoint, const std::vector<WeightPlace>& 
       if (!failure) failure = std::current_exception();
     }
   };
-  pool.run([&](int) { pool.share(static_cast<int64_t>(items.size()), pack); });
+  pool.run([&](int thread) { pool.share(thread, static_cast<int64_t>(items.size()), pack); });
   if (failure) std::rethrow_exception(failure);
   checkpoint.check_unchanged();
 }

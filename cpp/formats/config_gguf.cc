@@ -104,7 +104,7 @@ class Keys {
       known = &neutral;
     }
     if (known)
-      refuse(where_, message(full(key), " is ", value.shown(), ", expected ", known->number,
+      refuse(where_, message(full(key), " is ", value.shown(), ", expected ", known->text,
                              ": models with it are not read."));
     refuse(where_, message("metadata key ", quoted(full(key)), " (= ", value.shown(), ") is not known and could change "
                            "what the model computes. It may need a newer Gemcut."));

@@ -44,7 +44,7 @@ std::string neutral_text(const tables::NeutralValue& neutral) {
   using NeutralKind = tables::NeutralValue::Kind;
   switch (neutral.kind) {
     case NeutralKind::null: return "null";
-    case NeutralKind::number: return message(neutral.number);
+    case NeutralKind::number: return std::string(neutral.text);
     case NeutralKind::text: return json_text(neutral.text);
     case NeutralKind::empty_object: return "{}";
   }

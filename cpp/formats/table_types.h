@@ -61,7 +61,7 @@ struct NeutralValue {
   std::string_view key;
   Kind kind;
   double number;          // true is 1 and false 0, as in Python
-  std::string_view text;
+  std::string_view text;  // of a number, as its author writes it: "false"
 };
 
 struct Rename {

@@ -140,11 +140,11 @@ inline constexpr std::string_view kGgufHarmlessKeys[] = {
 };
 
 inline constexpr NeutralValue kGgufNeutralValues[] = {
-    {"expert_count", NeutralValue::Kind::number, 0.0, ""},
-    {"expert_used_count", NeutralValue::Kind::number, 0.0, ""},
-    {"attention.causal", NeutralValue::Kind::number, 1.0, ""},
-    {"use_parallel_residual", NeutralValue::Kind::number, 0.0, ""},
-    {"rope.scaling.attn_factor", NeutralValue::Kind::number, 1.0, ""},
+    {"expert_count", NeutralValue::Kind::number, 0.0, "0"},
+    {"expert_used_count", NeutralValue::Kind::number, 0.0, "0"},
+    {"attention.causal", NeutralValue::Kind::number, 1.0, "true"},
+    {"use_parallel_residual", NeutralValue::Kind::number, 0.0, "false"},
+    {"rope.scaling.attn_factor", NeutralValue::Kind::number, 1.0, "1.0"},
 };
 
 inline constexpr std::string_view kKeysOf_gemma[] = {
@@ -301,22 +301,22 @@ inline constexpr std::string_view kMultimodalKeys[] = {
 };
 
 inline constexpr NeutralValue kNeutralValues[] = {
-    {"attention_bias", NeutralValue::Kind::number, 0.0, ""},
-    {"mlp_bias", NeutralValue::Kind::number, 0.0, ""},
-    {"use_bidirectional_attention", NeutralValue::Kind::number, 0.0, ""},
+    {"attention_bias", NeutralValue::Kind::number, 0.0, "false"},
+    {"mlp_bias", NeutralValue::Kind::number, 0.0, "false"},
+    {"use_bidirectional_attention", NeutralValue::Kind::number, 0.0, "false"},
     {"use_bidirectional_attention", NeutralValue::Kind::null, 0.0, ""},
-    {"pretraining_tp", NeutralValue::Kind::number, 1.0, ""},
+    {"pretraining_tp", NeutralValue::Kind::number, 1.0, "1"},
     {"pretraining_tp", NeutralValue::Kind::null, 0.0, ""},
     {"quantization_config", NeutralValue::Kind::null, 0.0, ""},
-    {"partial_rotary_factor", NeutralValue::Kind::number, 1.0, ""},
+    {"partial_rotary_factor", NeutralValue::Kind::number, 1.0, "1.0"},
     {"partial_rotary_factor", NeutralValue::Kind::null, 0.0, ""},
-    {"is_encoder_decoder", NeutralValue::Kind::number, 0.0, ""},
-    {"add_cross_attention", NeutralValue::Kind::number, 0.0, ""},
-    {"tie_encoder_decoder", NeutralValue::Kind::number, 0.0, ""},
+    {"is_encoder_decoder", NeutralValue::Kind::number, 0.0, "false"},
+    {"add_cross_attention", NeutralValue::Kind::number, 0.0, "false"},
+    {"tie_encoder_decoder", NeutralValue::Kind::number, 0.0, "false"},
     {"pruned_heads", NeutralValue::Kind::empty_object, 0.0, ""},
     {"pruned_heads", NeutralValue::Kind::null, 0.0, ""},
     {"sliding_window", NeutralValue::Kind::null, 0.0, ""},
-    {"use_sliding_window", NeutralValue::Kind::number, 0.0, ""},
+    {"use_sliding_window", NeutralValue::Kind::number, 0.0, "false"},
     {"use_sliding_window", NeutralValue::Kind::null, 0.0, ""},
     {"attn_logit_softcapping", NeutralValue::Kind::null, 0.0, ""},
     {"final_logit_softcapping", NeutralValue::Kind::null, 0.0, ""},

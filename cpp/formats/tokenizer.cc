@@ -104,6 +104,11 @@ class SentencePieceTokenizer final : public Tokenizer {
     return token_id >= 0 && token_id < vocab_size() && vocabulary_.is_special(token_id);
   }
   int32_t vocab_size() const override { return static_cast<int32_t>(vocabulary_.pieces.size()); }
+  int32_t max_text_token_id() const override {
+    int32_t id = vocab_size() - 1;
+    while (id > 0 && (vocabulary_.is_special(id) || vocabulary_.type(id) == PieceType::unused)) --id;
+    return id;
+  }
   int32_t bos_token_id() const override { return vocabulary_.bos_token_id; }
   int32_t eos_token_id() const override { return vocabulary_.eos_token_id; }
   int32_t pad_token_id() const override { return vocabulary_.pad_token_id; }

@@ -45,6 +45,7 @@ class Tokenizer {
   virtual int32_t id_of(std::string_view piece) const = 0;      // -1: no such piece
   virtual bool is_special(int32_t token_id) const = 0;
   virtual int32_t vocab_size() const = 0;
+  virtual int32_t max_text_token_id() const = 0;                // the highest id that plain text can become
   virtual int32_t bos_token_id() const = 0;                     // -1: none; likewise below
   virtual int32_t eos_token_id() const = 0;
   virtual int32_t pad_token_id() const = 0;

@@ -53,20 +53,26 @@ struct AttentionState {
   int64_t width;                      // H rounded up to 16
 };
 
-// Scores of one tile of 16 keys for `rows` rows.
-template <class Cache, int rows>
-static inline void score_tile(const AttentionState<Cache>& state, int64_t first_row, const std::byte* tile,
-                              int64_t head_dim, int64_t tile_in_block) {
+// Scores of `tiles` tiles of 16 keys for `rows` rows; enough sums side by side to hide the latency of one.
+template <class Cache, int rows, int tiles>
+static inline void score_tiles(const AttentionState<Cache>& state, int64_t first_row, const std::byte* keys,
+                               int64_t head_dim, float* scores) {
   constexpr int step = Cache::step;
-  VF sums[rows];
-  for (int r = 0; r < rows; ++r) sums[r] = f_zero();
+  const int64_t tile_bytes = 16 * head_dim * Cache::bytes;
+  VF sums[rows][tiles];
+  for (int r = 0; r < rows; ++r)
+    for (int tile = 0; tile < tiles; ++tile) sums[r][tile] = f_zero();
   const auto* queries = state.queries + first_row * state.width;
-  for (int64_t h = 0; h < head_dim; h += step) {
-    const auto keys = Cache::load(tile + h / step * 64);
-    for (int r = 0; r < rows; ++r) sums[r] = Cache::dot(sums[r], keys, Cache::set(queries + r * state.width + h));
+  for (int64_t h = 0; h < head_dim; h += step, keys += 64) {
+    typename Cache::V loaded[tiles];
+    for (int tile = 0; tile < tiles; ++tile) loaded[tile] = Cache::load(keys + tile * tile_bytes);
+    for (int r = 0; r < rows; ++r) {
+      const auto query = Cache::set(queries + r * state.width + h);
+      for (int tile = 0; tile < tiles; ++tile) sums[r][tile] = Cache::dot(sums[r][tile], loaded[tile], query);
+    }
   }
   for (int r = 0; r < rows; ++r)
-    f_store(state.scores + (first_row + r) * attention_block + tile_in_block * 16, sums[r]);
+    for (int tile = 0; tile < tiles; ++tile) f_store(scores + r * attention_block + tile * 16, sums[r][tile]);
 }
 
 // Adds one block's weighted values to `rows` rows; the columns of V four vectors (or one) at a time.
@@ -181,12 +187,19 @@ static void attend_rows(AttentionState<Cache>& state, const AttentionArgs& args,
   for (int64_t block = begin; block < end; block += attention_block) {
     const int64_t left = (end - block + 15) / 16;
     const int64_t tiles = left < attention_block / 16 ? left : attention_block / 16;
-    for (int64_t tile = 0; tile < attention_block / 16; ++tile) {
-      const int64_t slot = (block + tile * 16) % args.num_slots;
-      if (tile < tiles) {
-        score_tile<Cache, rows>(state, first_row, args.keys + slot * args.head_dim * Cache::bytes, args.head_dim, tile);
-      } else {
-        for (int r = 0; r < rows; ++r) f_store(state.scores + (first_row + r) * attention_block + tile * 16, f_zero());
+    // A block's slots follow each other: the ring is a multiple of it long.
+    const std::byte* const keys = args.keys + block % args.num_slots * args.head_dim * Cache::bytes;
+    float* const scores = state.scores + first_row * attention_block;
+    const int64_t tile_bytes = 16 * args.head_dim * Cache::bytes;
+    if (tiles == attention_block / 16) {
+      score_tiles<Cache, rows, attention_block / 16>(state, first_row, keys, args.head_dim, scores);
+    } else {
+      for (int64_t tile = 0; tile < attention_block / 16; ++tile) {
+        if (tile < tiles) {
+          score_tiles<Cache, rows, 1>(state, first_row, keys + tile * tile_bytes, args.head_dim, scores + tile * 16);
+        } else {
+          for (int r = 0; r < rows; ++r) f_store(scores + r * attention_block + tile * 16, f_zero());
+        }
       }
     }
     for (int64_t r = first_row; r < first_row + rows; ++r) rescale[r] = weigh_block(state, args, r, block);

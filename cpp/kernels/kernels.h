@@ -28,6 +28,7 @@ struct Inputs {
 // One group of 16 rows times T inputs: out[t * out_stride + r], for columns [32 first_block, 32 end_block).
 struct MatmulArgs {
   const std::byte* group = nullptr;
+  const std::byte* next = nullptr;         // weights that will be read after this group, to fetch ahead; null: none
   const GroupGeometry* geometry = nullptr;
   int64_t columns = 0;
   int64_t first_block = 0, end_block = 0;  // of 32 columns; float formats: the same unit, the last may be short
@@ -42,7 +43,7 @@ struct MatmulArgs {
 struct AttentionArgs {
   const std::byte* keys = nullptr;
   const std::byte* values = nullptr;
-  int64_t num_slots = 0;             // multiple of 16; position p lies in slot p % num_slots
+  int64_t num_slots = 0;             // multiple of attention_block; position p lies in slot p % num_slots
   int64_t head_dim = 0;              // H, a multiple of 2
   int64_t window = 0;                // tokens a query sees, its own included; 0: all
   float softcap = 0;                 // 0: none

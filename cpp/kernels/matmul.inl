@@ -65,6 +65,9 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
   VF sum[rows];
   for (int t = 0; t < rows; ++t) sum[t] = args.first_block ? f_load(out + t * args.out_stride) : f_zero();
   const int64_t mask = geometry.chunk_blocks - 1;
+  const std::byte* const group_end = args.group + geometry.bytes;
+  // Without a next group the last lines are asked for again, which costs nothing.
+  const std::byte* const next = args.next ? args.next : group_end - prefetch_bytes - 64 * traits.bits;
   const std::byte* chunk = args.group + geometry.chunk_of(args.first_block);
   const std::byte* codes = chunk + geometry.codes;
   for (int64_t block = args.first_block; block < args.end_block; ++block, codes += geometry.block_bytes) {
@@ -73,8 +76,11 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
       chunk = args.group + geometry.chunk_of(block);
       codes = chunk + geometry.codes;
     }
-    if constexpr (rows <= prefetch_rows)
-      for_each_index<traits.bits>([&](auto line) { b_prefetch(codes + prefetch_bytes + 64 * line()); });
+    if constexpr (rows <= prefetch_rows) {
+      const int64_t left = group_end - codes;
+      const std::byte* ahead = left > prefetch_bytes ? codes + prefetch_bytes : next + (prefetch_bytes - left);
+      for_each_index<traits.bits>([&](auto line) { b_prefetch(ahead + 64 * line()); });
+    }
     VI whole[parts][rows];
     for (int part = 0; part < parts; ++part)
       for (int t = 0; t < rows; ++t) {

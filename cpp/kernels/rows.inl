@@ -1,7 +1,7 @@
 // Kernels over one row of floats: quantising, norms, rotation, activations, the head's statistics.
 // Included inside a namespace, after a simd header.
 
-// e^x to about 2 units in the last place; 0 below -87.3, finite up to 88.3.
+// e^x to about 2 units in the last place; as at -87.3 (1e-38) below it, as at 88 (2e38) above.
 static inline VF f_exp(VF x) {
   x = f_max(f_min(x, f_set(88.0f)), f_set(-87.3f));
   const VF whole = f_round(f_mul(x, f_set(1.44269504088896341f)));
@@ -38,6 +38,12 @@ static inline void f_store_part(float* p, VF a, int64_t count) {
   for (int64_t i = 0; i < 16 && i < count; ++i) p[i] = lanes[i];
 }
 
+// Below this a block counts as zeros: 127 / largest would be infinite.
+constexpr float smallest_quantised = 4e-37f;
+
+// In -127..127, a NaN as -127: what follows never meets an integer out of range.
+static inline VF f_clamp127(VF x) { return f_min(f_max(x, f_set(-127.0f)), f_set(127.0f)); }
+
 static void quantise(const float* x, int64_t columns, int8_t* q8, float* scale, int32_t* minus_sum,
                      int32_t* minus_sum16, float* minus_scaled_sum) {
   for (int64_t block = 0; block * block_columns < columns; ++block) {
@@ -45,8 +51,9 @@ static void quantise(const float* x, int64_t columns, int8_t* q8, float* scale, 
     const VF low = f_load(values), high = f_load(values + 16);
     const float largest = f_largest(f_max(f_abs(low), f_abs(high)));
     const float step = largest / 127.0f;
-    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-    const VF scaled_low = f_mul(low, f_set(inverse)), scaled_high = f_mul(high, f_set(inverse));
+    const float inverse = largest > smallest_quantised ? 127.0f / largest : 0.0f;
+    const VF scaled_low = f_clamp127(f_mul(low, f_set(inverse)));
+    const VF scaled_high = f_clamp127(f_mul(high, f_set(inverse)));
     f_store_i8(q8 + block * block_columns, scaled_low);
     f_store_i8(q8 + block * block_columns + 16, scaled_high);
     const int32_t sum_low = i_sum(f_to_int(scaled_low)), sum_high = i_sum(f_to_int(scaled_high));

@@ -1,6 +1,7 @@
 // Random matrices for the tests of kernels and engine.
 #include "tests/kernel_cases.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -92,7 +93,8 @@ const std::vector<TensorType>& stored_types() {
   return types;
 }
 
-std::vector<std::byte> random_stored(TensorType type, int64_t rows, int64_t columns, int exponent, Random& random) {
+std::vector<std::byte> random_stored(TensorType type, int64_t rows, int64_t columns, int exponent, Random& random,
+                                     std::optional<uint8_t> fill) {
   const TypeTraits& traits = type_traits(type);
   std::vector<std::byte> stored(static_cast<size_t>(rows * (columns / traits.block_values) * traits.block_bytes));
   const BlockScales scales = block_scales(type);
@@ -100,7 +102,7 @@ std::vector<std::byte> random_stored(TensorType type, int64_t rows, int64_t colu
     fill_floats(type, stored, exponent, random);
     return stored;
   }
-  for (std::byte& byte : stored) byte = static_cast<std::byte>(random.bits());
+  for (std::byte& byte : stored) byte = static_cast<std::byte>(fill.value_or(static_cast<uint8_t>(random.bits())));
   for (size_t block = 0; block < stored.size(); block += static_cast<size_t>(traits.block_bytes)) {
     const uint16_t scale = random_half(exponent - scales.scale_bits, random);
     std::memcpy(stored.data() + block + scales.scale_offset, &scale, 2);
@@ -111,9 +113,9 @@ std::vector<std::byte> random_stored(TensorType type, int64_t rows, int64_t colu
   return stored;
 }
 
-MatrixCase::MatrixCase(TensorType type, int64_t rows, int64_t columns, Random& random)
+MatrixCase::MatrixCase(TensorType type, int64_t rows, int64_t columns, Random& random, std::optional<uint8_t> fill)
     : name(format_text(type, rows, columns)),
-      stored(random_stored(type, rows, columns, 0, random)),
+      stored(random_stored(type, rows, columns, 0, random, fill)),
       row_bytes(static_cast<int64_t>(stored.size()) / rows),
       values(static_cast<size_t>(rows * columns)) {
   matrix.format = format_for(type);

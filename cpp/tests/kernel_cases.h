@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,12 +33,14 @@ std::vector<const Kernels*> runnable_tables();
 // The 15 stored types; two of them share a packed format.
 const std::vector<TensorType>& stored_types();
 
-// Random bit patterns of `rows` rows as stored, with finite scales; values reach about 2^exponent.
-std::vector<std::byte> random_stored(TensorType type, int64_t rows, int64_t columns, int exponent, Random& random);
+// Random bit patterns of `rows` rows as stored, with finite scales; values reach about 2^exponent. With `fill` every
+// byte but the half scales is that one.
+std::vector<std::byte> random_stored(TensorType type, int64_t rows, int64_t columns, int exponent, Random& random,
+                                     std::optional<uint8_t> fill = std::nullopt);
 
 // A random matrix: as stored, packed, and in float32.
 struct MatrixCase {
-  MatrixCase(TensorType type, int64_t rows, int64_t columns, Random& random);
+  MatrixCase(TensorType type, int64_t rows, int64_t columns, Random& random, std::optional<uint8_t> fill = std::nullopt);
 
   std::string name;             // such as "Q4_K (40, 256)"
   std::vector<std::byte> stored;

@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from gemcut.checkpoint import load, open_checkpoint
-from gemcut.checkpoint.load import choose_dtype, choose_engine, random_model, start_engine, to_backend
+from gemcut.checkpoint.load import (
+    choose_dtype,
+    choose_engine,
+    choose_keras_engine,
+    random_model,
+    start_engine,
+    to_backend,
+)
 from gemcut.config.parameters import parameter_shapes
 from gemcut.errors import BackendError, MissingExtraError, UsageError
 
@@ -29,7 +36,7 @@ def no_keras(monkeypatch):
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Makes only the named engines look installed."""
+    """Makes only the named engines look installed; the native one unless it is named is not."""
 
     def only(*names):
         real = importlib.util.find_spec
@@ -39,6 +46,7 @@ def installed(monkeypatch):
             return real("json") if name in names else None if name in engines else real(name, *rest)
 
         monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+        monkeypatch.setattr(load, "is_built", lambda: "native" in names)
 
     return only
 
@@ -48,11 +56,43 @@ def test_unknown_engine_is_named(no_keras):
         choose_engine("cuda")
 
 
-def test_native_engine_is_not_there_yet(no_keras):
-    with pytest.raises(
-        MissingExtraError, match=r'engine "native": this installation has no C\+\+ engine. Use --engine'
-    ):
+def test_installation_without_the_native_engine(no_keras, installed):
+    installed("jax")
+    message = r'engine "native": this installation has no C\+\+ engine. Install Gemcut again with a C\+\+ compiler'
+    with pytest.raises(MissingExtraError, match=message):
         choose_engine("native")
+
+
+def test_auto_is_native_where_no_accelerator_is(no_keras, installed, monkeypatch):
+    installed("native", "jax", "torch")
+    asked = []
+    monkeypatch.setattr(load, "has_accelerator", lambda engines: asked.append(engines) or False)
+    assert choose_engine() == "native"
+    assert asked == [["jax", "torch"]]
+    monkeypatch.setattr(load, "has_accelerator", lambda engines: True)
+    assert choose_engine() == "jax"
+    assert choose_engine("native") == "native"
+    installed("native")
+    assert choose_engine() == "native"
+
+
+def test_keras_backend_comes_before_the_native_engine(no_keras, installed, monkeypatch):
+    installed("native", "jax", "torch")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert choose_engine() == "torch"
+
+
+def test_engine_for_what_the_native_one_cannot_do(no_keras, installed):
+    installed("native", "tensorflow")
+    assert choose_keras_engine() == "tensorflow"
+    installed("native")
+    with pytest.raises(MissingExtraError, match="none of jax, tensorflow and torch is installed"):
+        choose_keras_engine()
+
+
+def test_native_engine_has_no_random_weights(no_keras, configs):
+    with pytest.raises(UsageError, match='engine "native" has no random weights: it computes with files only'):
+        random_model(configs["llama"], "native")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +112,10 @@ def test_auto_takes_the_first_that_is_installed(no_keras, installed, names, chos
 
 def test_auto_without_any_engine(no_keras, installed):
     installed()
-    message = r'engine "auto": none of jax, tensorflow and torch is installed. Install one: pip install "gemcut\[jax\]"'
+    message = (
+        r'engine "auto": this installation has no C\+\+ engine, and none of jax, tensorflow and torch is installed. '
+        r'Install one: pip install "gemcut\[jax\]"'
+    )
     with pytest.raises(MissingExtraError, match=message):
         choose_engine()
 

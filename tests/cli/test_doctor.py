@@ -16,6 +16,18 @@ FACTS = {
     "compiler": None,
     "packages": {"keras": "3.15", "torch": None},
     "engines": {
+        "native": {
+            "works": True,
+            "devices": ["cpu"],
+            "seconds": 0.01,
+            "message": "",
+            "isa": "avx2",
+            "cores": 2,
+            "available_memory_bytes": 1 << 33,
+            "l1_bytes": 1 << 15,
+            "l2_bytes": 1 << 20,
+            "l3_bytes": 0,
+        },
         "jax": {"works": True, "devices": ["cpu"], "seconds": 1.25, "message": ""},
         "torch": {"works": False, "devices": [], "seconds": 0.0, "message": "not installed"},
     },
@@ -37,6 +49,7 @@ def test_findings_in_words(facts, invoke):
     assert result.exit_code == 0
     for part in (
         "works on cpu\n",
+        "works on cpu with avx2, 2 cores, L1 32 KiB, L2 1 MiB, 8.00 GiB of memory free",
         "none; PyTorch then runs uncompiled",
         "verified, starter.gguf",
         "memory        16.00 GiB",

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from gemcut.errors import UsageError
 from gemcut.hub import starter
 
 doctor_module = importlib.import_module("gemcut.inspect.doctor")
@@ -19,7 +20,9 @@ def probes(monkeypatch):
         name: {"works": True, "devices": ["cpu"], "seconds": 1.0, "message": ""}
         for name in ("jax", "torch", "tensorflow")
     }
+    answers["native"] = answers["jax"] | {"isa": "avx2"}
     monkeypatch.setattr(doctor_module, "probe_engine", lambda name: answers[name])
+    monkeypatch.setattr(doctor_module, "probe_native", lambda: answers["native"])
     monkeypatch.setattr(
         doctor_module,
         "verify_starter",
@@ -44,6 +47,24 @@ def test_facts_of_a_working_machine(probes, monkeypatch, tmp_path):
     assert facts["cache"]["path"] == str(tmp_path / "not" / "yet")
     assert facts["cache"]["writable"]
     assert facts["cache"]["free_bytes"] > 0
+
+
+def test_native_engine_tells_what_it_finds():
+    found = doctor_module.probe_native()
+    assert (found["works"], found["devices"], found["message"]) == (True, ["cpu"], "")
+    assert found["isa"]
+    assert found["cores"] >= 1
+    assert found["available_memory_bytes"] > 2**20
+
+
+def test_native_engine_that_does_not_work_says_why(monkeypatch):
+    def fail():
+        raise UsageError("GEMCUT_ISA is 'mmx'")
+
+    monkeypatch.setattr(doctor_module, "engine_facts", fail)
+    assert doctor_module.probe_native()["message"] == "broken: GEMCUT_ISA is 'mmx'"
+    monkeypatch.setattr(doctor_module, "is_built", lambda: False)
+    assert doctor_module.probe_native()["message"].startswith("not installed; install Gemcut again")
 
 
 def test_engine_that_is_not_installed_is_no_problem(probes):

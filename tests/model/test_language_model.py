@@ -373,7 +373,7 @@ def test_closed_model_frees_its_weights(make_model):
 
 
 def test_closed_model_says_so(make_model):
-    model = make_model(num_hidden_layers=1, layer_types=("sliding_attention",))
+    model = make_model()
     cache = started(model, ids(5))
     decode(model, cache, 2)
     model.close()

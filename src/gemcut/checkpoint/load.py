@@ -34,6 +34,7 @@ ENGINES = ("auto", "native", *KERAS_ENGINES)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ALIGNMENT = 64  # bytes, what XLA asks of memory that it does not copy
 BLOCK_BYTES = 64 << 20
+_NONE_INSTALLED = 'none of jax, tensorflow and torch is installed. Install one: pip install "gemcut[jax]"'
 LAYOUTS = "layouts"  # the folder of packed weights inside Gemcut's cache
 MIN_LAYOUT_BYTES = 64 << 20  # smaller models are packed in less time than it takes to notice
 
@@ -57,6 +58,11 @@ def choose_engine(engine: str = "auto") -> str:
     if engine == "auto":
         engine = running if running in KERAS_ENGINES else _preferred_engine()
     if engine == "native":
+        if not is_built():
+            raise MissingExtraError(
+                'engine "native": this installation has no C++ engine. Install Gemcut again with a C++ compiler at '
+                "hand, or use --engine jax, torch or tensorflow."
+            )
         return engine
     if not _installed(engine):
         raise MissingExtraError(f'engine "{engine}": it is not installed. Install it: pip install "gemcut[{engine}]"')
@@ -69,8 +75,16 @@ def choose_engine(engine: str = "auto") -> str:
 
 
 def choose_keras_engine() -> str:
-    """What "auto" means where the native engine cannot serve; raises as `choose_engine` does."""
-    return choose_engine(next((engine for engine in KERAS_ENGINES if _installed(engine)), "auto"))
+    """What "auto" means where the native engine cannot serve.
+
+    Raises:
+        MissingExtraError: none of the Keras engines is installed.
+        BackendError: as `choose_engine`.
+    """
+    installed = [engine for engine in KERAS_ENGINES if _installed(engine)]
+    if not installed:
+        raise MissingExtraError(f'engine "auto": {_NONE_INSTALLED}')
+    return choose_engine(installed[0])
 
 
 def start_engine(engine: str, threads: int | None = None) -> None:
@@ -267,10 +281,7 @@ def _preferred_engine() -> str:
         return "native"
     if installed:
         return installed[0]
-    raise MissingExtraError(
-        'engine "auto": this installation has no C++ engine, and none of jax, tensorflow and torch is installed. '
-        'Install one: pip install "gemcut[jax]"'
-    )
+    raise MissingExtraError(f'engine "auto": this installation has no C++ engine, and {_NONE_INSTALLED}')
 
 
 def _set_threads(engine: str, threads: int) -> None:
