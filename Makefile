@@ -116,7 +116,7 @@ fuzz: | $(BUILD)/.tools ## Fuzz the file readers with address and undefined-beha
 		mkdir -p $(BUILD)/fuzz/corpus/$$name; \
 		echo "$$name: $(FUZZ_SECONDS) seconds"; \
 		$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 \
-			$(BUILD)/fuzz/corpus/$$name $$(find cpp/fuzz/corpus/$$name -maxdepth 0 -type d 2>/dev/null); \
+			$(BUILD)/fuzz/corpus/$$name cpp/fuzz/corpus/$${name#fuzz_}; \
 	done
 
 check: $(INSTALLED_ALL) ## Format, lint, types, import layers, size budgets, docs, notebooks; no tests

@@ -86,7 +86,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "gemcut": importlib.metadata.version("gemcut"),
-        "gemcut-engine": engine.strip(),
+        "gemcut-engine": engine.splitlines()[0],
         "llama-cpp-python": peer.strip(),
     }
 

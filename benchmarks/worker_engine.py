@@ -90,6 +90,10 @@ class Engine:
         self._context = context
         self._cache: Any = None
         self._decoded = NOTHING
+        # Each token is computed, one after the other: no prompt is remembered or shared by rows, and nothing guessed.
+        for name, value in (("prefix_cache_bytes", 0), ("prompt_lookup", False)):
+            if hasattr(model, name):
+                setattr(model, name, value)
         self._renew(1)
 
     def first_token(self) -> None:

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "bindings/shared_engine.h"
 #include "engine/engine.h"
+#include "engine/prompt_lookup.h"
 #include "engine/sampler.h"
 
 namespace gemcut {
@@ -26,6 +28,8 @@ struct DecodeRequest {
 class Batch {
  public:
   Batch(std::shared_ptr<SharedEngine> engine, int64_t batch_size, int64_t max_tokens);
+  // One sequence out of a file of save_state(). Throws what Engine::load_sequence throws.
+  Batch(std::shared_ptr<SharedEngine> engine, const std::string& path, int64_t max_tokens);
   ~Batch();
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
@@ -34,11 +38,17 @@ class Batch {
   int64_t num_bytes() const;                            // memory of keys and values; 0 after the engine was closed
   std::vector<std::vector<int32_t>> token_ids() const;  // every token of each sequence, in order
 
-  // Appends tokens to each sequence. Throws usage and context_length before anything is changed.
+  // Tokens of each sequence that did not have to be computed when it was empty and got its prompt.
+  std::vector<int64_t> num_reused() const;
+
+  // Appends tokens to each sequence; one that was empty goes on from another of this engine, alive or ended, that has
+  // the same beginning. Throws usage and context_length before anything is changed.
   void prefill(const std::vector<std::vector<int32_t>>& token_ids, const InterruptCheck& check);
   // Chooses and appends up to num_steps tokens to every sequence; ends early once each has had a stop id.
   // The choices (steps, B). Throws usage for a sequence without a token.
   std::vector<std::vector<Choice>> decode(const DecodeRequest& request, const InterruptCheck& check);
+  // Saves one sequence with all its tokens. Throws usage for a row that is none, and what Engine::save_sequence throws.
+  void save_state(int64_t row, const std::string& path, const InterruptCheck& check);
 
  private:
   friend class SharedEngine;
@@ -52,16 +62,25 @@ class Batch {
     std::unique_ptr<Sequence> sequence;
     std::vector<int32_t> token_ids;
     size_t answer_start = 0;  // where in token_ids the answer began: after the last prefill
+    int64_t num_reused = 0;
+    const Row* leader = nullptr;  // the row that first computes num_shared tokens that this one begins with too
+    int64_t num_shared = 0;
+    PromptLookup lookup;
     KeptHead head;            // of the last token, once all are stored and none was chosen after it
     std::span<const int32_t> waiting() const;
   };
 
   void check_room(const std::vector<std::vector<int32_t>>& token_ids) const;
+  std::unique_ptr<Sequence> new_sequence();
+  void reuse(Row& row);
+  bool waits_for_leader(Row& row);
   bool has_backlog() const;
   void store_all(const InterruptCheck& check);
   bool store_some();
-  std::vector<Engine::HeadView> heads();
-  std::vector<Choice> choose(const DecodeRequest& request, int64_t step);
+  std::vector<Engine::HeadView> heads(bool best_only);
+  std::vector<Choice> choose(const DecodeRequest& request, bool best_only, int64_t step);
+  std::vector<Choice> choose_ahead(const DecodeRequest& request, int64_t max_tokens);
+  bool can_look_ahead(bool best_only) const;
   void forget();
 
   std::shared_ptr<SharedEngine> engine_;

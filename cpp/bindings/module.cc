@@ -5,6 +5,7 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <new>
@@ -159,7 +160,7 @@ void log_warning(const std::string& message) {
 
 std::shared_ptr<SharedEngine> load_engine(const Checkpoint& checkpoint, int num_threads, bool float32_cache,
                                           bool use_layout_cache, const std::string& layout_folder,
-                                          int64_t layout_max_bytes) {
+                                          int64_t layout_max_bytes, int64_t prefix_cache_bytes) {
   EngineOptions options;
   options.num_threads = num_threads;
   options.cache_type = float32_cache ? CacheType::f32 : CacheType::bf16;
@@ -168,7 +169,7 @@ std::shared_ptr<SharedEngine> load_engine(const Checkpoint& checkpoint, int num_
   options.layout_max_bytes = layout_max_bytes;
   options.warn = log_warning;
   const nb::gil_scoped_release released;
-  return std::make_shared<SharedEngine>(Engine::load(checkpoint, options));
+  return std::make_shared<SharedEngine>(Engine::load(checkpoint, options), prefix_cache_bytes);
 }
 
 // A fact of an engine that may have been closed.
@@ -269,7 +270,8 @@ void bind_tokenizer(nb::module_& module) {
 void bind_engine(nb::module_& module) {
   nb::class_<SharedEngine>(module, "Engine")
       .def(nb::new_(&load_engine), "checkpoint"_a, nb::kw_only(), "num_threads"_a = 0, "float32_cache"_a = false,
-           "use_layout_cache"_a = true, "layout_folder"_a = "", "layout_max_bytes"_a = 0)
+           "use_layout_cache"_a = true, "layout_folder"_a = "", "layout_max_bytes"_a = 0,
+           "prefix_cache_bytes"_a = 0)
       .def("close", &SharedEngine::close, nb::call_guard<nb::gil_scoped_release>())
       .def("logits", [](SharedEngine& self, const TokenIds& token_ids) { return rows(self, token_ids, false); })
       .def("hidden_states", [](SharedEngine& self, const TokenIds& token_ids) { return rows(self, token_ids, true); })
@@ -279,6 +281,20 @@ void bind_engine(nb::module_& module) {
              const auto held = self.lock();
              return self.engine().sequence_bytes(max_tokens);
            })
+      .def_prop_rw("prefix_cache_limit", &SharedEngine::prefix_cache_limit, &SharedEngine::set_prefix_cache_limit)
+      .def_prop_ro("prefix_cache_bytes", &SharedEngine::prefix_cache_bytes)
+      .def_prop_rw("prompt_lookup", &SharedEngine::prompt_lookup, &SharedEngine::set_prompt_lookup)
+      .def_prop_ro("lookup_counts",
+                   [](const SharedEngine& self) {
+                     const LookupCounts counts = self.lookup_counts();
+                     return nb::make_tuple(counts.guessed, counts.right);
+                   })
+      .def("load_state",
+           [](std::shared_ptr<SharedEngine> self, const std::string& path, int64_t max_tokens) {
+             const nb::gil_scoped_release released;
+             return std::make_unique<Batch>(std::move(self), path, max_tokens);
+           },
+           "path"_a, "max_tokens"_a)
       .def_prop_ro("isa", &fact_of<const std::string&, &Engine::isa>)
       .def_prop_ro("num_threads", &fact_of<int, &Engine::num_threads>)
       .def_prop_ro("dtype", &fact_of<std::string, &Engine::dtype>)
@@ -295,6 +311,13 @@ void bind_engine(nb::module_& module) {
            })
       .def("decode", &decode, "num_steps"_a, "options"_a, "uniforms"_a, "num_top"_a, "mask"_a.none(),
            "stop_token_ids"_a)
+      .def("save_state",
+           [](Batch& self, int64_t row, const std::string& path) {
+             const nb::gil_scoped_release released;
+             self.save_state(row, path, check_signals);
+           },
+           "row"_a, "path"_a)
+      .def_prop_ro("num_reused", &Batch::num_reused)
       .def_prop_ro("capacity", &Batch::capacity)
       .def_prop_ro("num_bytes", &Batch::num_bytes)
       .def_prop_ro("token_ids", &Batch::token_ids);

@@ -57,7 +57,8 @@ void score_group(Engine& engine, std::span<Scored> open) {
 
 }  // namespace
 
-SharedEngine::SharedEngine(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
+SharedEngine::SharedEngine(std::unique_ptr<Engine> engine, int64_t prefix_cache_bytes)
+    : engine_(std::move(engine)), prefix_cache_(std::make_unique<PrefixCache>(*engine_, prefix_cache_bytes)) {}
 
 Engine& SharedEngine::engine() const {
   if (!engine_) throw Error(ErrorKind::failed, "model: it was closed, so its weights are gone. Load it again.");
@@ -67,7 +68,41 @@ Engine& SharedEngine::engine() const {
 void SharedEngine::close() {
   const auto held = lock();
   for (Batch* batch : batches_) batch->forget();
+  prefix_cache_.reset();
   engine_.reset();
+}
+
+int64_t SharedEngine::prefix_cache_limit() const {
+  const auto held = lock();
+  engine();
+  return prefix_cache_->max_bytes();
+}
+
+void SharedEngine::set_prefix_cache_limit(int64_t max_bytes) {
+  const auto held = lock();
+  engine();
+  prefix_cache_->set_max_bytes(max_bytes);
+}
+
+int64_t SharedEngine::prefix_cache_bytes() const {
+  const auto held = lock();
+  engine();
+  return prefix_cache_->num_bytes();
+}
+
+bool SharedEngine::prompt_lookup() const {
+  const auto held = lock();
+  return prompt_lookup_;
+}
+
+void SharedEngine::set_prompt_lookup(bool is_on) {
+  const auto held = lock();
+  prompt_lookup_ = is_on;
+}
+
+LookupCounts SharedEngine::lookup_counts() const {
+  const auto held = lock();
+  return lookup_counts_;
 }
 
 void SharedEngine::rows(std::span<const int32_t> token_ids, bool want_hidden, std::span<float> out,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/prefix_cache.h"
 
 namespace gemcut {
 
@@ -21,9 +22,15 @@ inline constexpr int64_t pass_tokens = 512;
 
 class Batch;
 
+// What greedy decoding guessed ahead since the engine was loaded.
+struct LookupCounts {
+  int64_t guessed = 0, right = 0;
+};
+
 class SharedEngine {
  public:
-  explicit SharedEngine(std::unique_ptr<Engine> engine);
+  // Ended sequences are kept in up to prefix_cache_bytes for texts with the same beginning.
+  SharedEngine(std::unique_ptr<Engine> engine, int64_t prefix_cache_bytes);
 
   // Held while an engine computes, by whoever reads or changes sequences.
   std::unique_lock<std::mutex> lock() const { return std::unique_lock(mutex_); }
@@ -31,6 +38,15 @@ class SharedEngine {
   Engine& engine() const;
   // Frees the keys and values of every batch, then the weights.
   void close();
+
+  // Limit and use of what ended sequences keep. Throw ErrorKind::failed after close().
+  int64_t prefix_cache_limit() const;
+  void set_prefix_cache_limit(int64_t max_bytes);
+  int64_t prefix_cache_bytes() const;
+  // Whether greedy decoding of one sequence guesses tokens ahead. The tokens are the same.
+  bool prompt_lookup() const;
+  void set_prompt_lookup(bool is_on);
+  LookupCounts lookup_counts() const;
 
   // Logits (T, V) or, with want_hidden, states after the final norm (T, D) of one sequence into `out`.
   void rows(std::span<const int32_t> token_ids, bool want_hidden, std::span<float> out, const InterruptCheck& check);
@@ -42,6 +58,9 @@ class SharedEngine {
   friend class Batch;
   mutable std::mutex mutex_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<PrefixCache> prefix_cache_;  // gone before the engine
+  bool prompt_lookup_ = true;
+  LookupCounts lookup_counts_;
   std::set<Batch*> batches_;
 };
 

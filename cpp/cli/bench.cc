@@ -35,9 +35,10 @@ std::vector<int32_t> made_up_ids(int64_t count, int64_t row, int64_t vocab_size)
   std::vector<int32_t> token_ids;
   uint64_t state = static_cast<uint64_t>(row) + 1;
   const int64_t first = std::min<int64_t>(3, vocab_size - 1);
+  const auto choices = static_cast<uint64_t>(vocab_size - first);
   for (int64_t i = 0; i < count; ++i) {
     state = state * 6364136223846793005u + 1442695040888963407u;  // Knuth's MMIX
-    token_ids.push_back(static_cast<int32_t>(first + static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(vocab_size - first))));
+    token_ids.push_back(static_cast<int32_t>(first + static_cast<int64_t>((state >> 33) % choices)));
   }
   return token_ids;
 }
@@ -46,7 +47,7 @@ void step(Engine& engine, const std::vector<std::unique_ptr<Sequence>>& sequence
           const std::vector<std::vector<int32_t>>& token_ids) {
   std::vector<Work> work;
   for (size_t i = 0; i < sequences.size(); ++i) work.push_back({sequences[i].get(), token_ids[i]});
-  engine.step(work);
+  engine.step(work, nullptr, true);
 }
 
 Run timed(Engine& engine, const Plan& plan) {
@@ -114,7 +115,8 @@ std::vector<Figure> figures(const Model& model, const Plan& plan, const std::vec
   const double decode = static_cast<double>(plan.batch) * steps;
   const double of_bandwidth = steps * static_cast<double>(engine.weight_bytes_per_token()) / bandwidth;
   const double of_int8 = prefill * static_cast<double>(engine.multiply_adds_per_token()) / int8_rate;
-  const std::string unit = plan.batch == 1 ? " tokens/s" : message(" tokens/s, all ", plan.batch, " sequences together");
+  const std::string unit =
+      plan.batch == 1 ? " tokens/s" : message(" tokens/s, all ", plan.batch, " sequences together");
   const auto percent = [](double share) { return fixed(100 * share, 1) + " %"; };
   const auto whole = [](const char* key, int64_t value) { return Figure{key, message(value), key, message(value)}; };
   return {
@@ -136,7 +138,8 @@ std::vector<Figure> figures(const Model& model, const Plan& plan, const std::vec
       whole("weight_bytes_per_token", engine.weight_bytes_per_token()),
       {"memory_bandwidth_bytes_per_second", json_number(bandwidth), "memory bandwidth",
        fixed(bandwidth / 1e9, 1) + " GB/s measured"},
-      {"decode_bandwidth_share", json_number(of_bandwidth), "decode uses", percent(of_bandwidth) + " of it for weights"},
+      {"decode_bandwidth_share", json_number(of_bandwidth), "decode uses",
+       percent(of_bandwidth) + " of it for weights"},
       {"int8_multiply_adds_per_second", json_number(int8_rate), "peak int8",
        fixed(int8_rate / 1e9, 0) + " billion multiply-adds/s measured"},
       {"prefill_int8_share", json_number(of_int8), "prefill uses", percent(of_int8) + " of it for matrices"},

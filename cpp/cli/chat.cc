@@ -28,7 +28,8 @@ SamplingOptions recommended(const std::string& path) {
   };
   sampling.repetition_penalty = static_cast<float>(number("repetition_penalty", 1));
   const Json* draws = config.find("do_sample");
-  const bool is_drawn = draws && draws->is(Json::Kind::boolean) ? draws->boolean() : config.find("temperature") != nullptr;
+  const bool says = draws && draws->is(Json::Kind::boolean);
+  const bool is_drawn = says ? draws->boolean() : config.find("temperature") != nullptr;
   if (!is_drawn) return sampling;
   sampling.temperature = static_cast<float>(number("temperature", 1));
   sampling.top_k = static_cast<int64_t>(number("top_k", 0));
@@ -132,7 +133,7 @@ int chat(const Arguments& arguments) {
       turn(talk, conversation, *line);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::usage && error.kind() != ErrorKind::context_length) throw;
-      print_notice(message("gemcut-engine: ", error.what()));
+      print_error(error.what());
     }
   }
   return 0;

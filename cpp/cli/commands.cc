@@ -39,12 +39,6 @@ int exit_code(ErrorKind kind) {
   return 1;
 }
 
-// "[engine.load] " says where in the code a message was written, which users need not know.
-std::string_view without_place(std::string_view message) {
-  const size_t end = message.starts_with('[') ? message.find("] ") : std::string_view::npos;
-  return end == std::string_view::npos ? message : message.substr(end + 2);
-}
-
 int dispatch(const std::vector<std::string>& given) {
   const auto is_help = [](const std::string& word) { return word == "--help" || word == "-h"; };
   if (given.empty() || is_help(given[0]) || given[0] == "help") {
@@ -125,7 +119,7 @@ int run_command_line(const std::vector<std::string>& given) {
   } catch (const std::exception& error) {
     problem = message(error.what(), ". This is a fault of Gemcut.");
   }
-  print_notice(message("gemcut-engine: ", without_place(problem)));
+  print_error(problem);
   return code;
 }
 

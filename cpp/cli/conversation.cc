@@ -55,8 +55,9 @@ std::string Conversation::command(std::string_view line) {
     messages_.clear();
     return message("The system instruction is ", system_ ? "set" : "removed", "; the conversation is empty.");
   }
-  throw Error(ErrorKind::usage, message("[cli.conversation] ", name,
-                                        ": no such command. /help lists them; begin a message with // to send a slash."));
+  throw Error(ErrorKind::usage,
+              message("[cli.conversation] ", name,
+                      ": no such command. /help lists them; begin a message with // to send a slash."));
 }
 
 }  // namespace gemcut::cli

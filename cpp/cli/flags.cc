@@ -177,8 +177,8 @@ std::string help_of(const std::vector<Command>& commands) {
                  "\nMODEL is a .gguf file, a .safetensors file, or a folder with config.json and safetensors.\n",
                  "gemcut-engine COMMAND --help has flags and examples.\n\n",
                  "Standard output carries only the answer or one JSON document; all else goes to standard error.\n",
-                 "Exit codes: 0 done; 1 the work failed; 2 wrong use; 3 bad or unreadable model or data; 4 not found;\n",
-                 "130 interrupted.\n");
+                 "Exit codes: 0 done; 1 the work failed; 2 wrong use; 3 bad or unreadable model or data;\n",
+                 "4 not found; 130 interrupted.\n");
 }
 
 }  // namespace gemcut::cli

@@ -109,8 +109,8 @@ std::string Answer::speed() const {
 void check_prompt(const Model& model, int64_t prompt_tokens) {
   if (prompt_tokens + 1 > model.context)
     throw Error(ErrorKind::context_length,
-                message("[cli.generation] prompt: it has ", prompt_tokens, " tokens, but the context is ", model.context,
-                        " tokens. Shorten it, or raise --context if the model allows more."));
+                message("[cli.generation] prompt: it has ", prompt_tokens, " tokens, but the context is ",
+                        model.context, " tokens. Shorten it, or raise --context if the model allows more."));
 }
 
 Answer generate(const Model& model, Sequence& sequence, const std::vector<int32_t>& prompt_ids,
@@ -129,7 +129,7 @@ Answer generate(const Model& model, Sequence& sequence, const std::vector<int32_
     while (answer.finish_reason.empty()) {
       const auto begin = Clock::now();
       const Work work{&sequence, next};
-      model.engine->step({&work, 1}, guard.flag());
+      model.engine->step({&work, 1}, guard.flag(), needs_best_only(options.sampling, false, -1));
       const float uniform = options.sampling.temperature > 0 ? random.next() : 0;
       const Choice choice = choose_token(model.engine->head(0), vocab_size, options.sampling, uniform, seen,
                                          answer.token_ids, {}, -1);

@@ -33,7 +33,8 @@ std::vector<TypeShare> type_shares(const Checkpoint& checkpoint) {
   }
   std::vector<TypeShare> shares;
   for (const auto& [name, share] : by_name) shares.push_back(share);
-  std::stable_sort(shares.begin(), shares.end(), [](const auto& a, const auto& b) { return a.num_bytes > b.num_bytes; });
+  const auto is_larger = [](const TypeShare& a, const TypeShare& b) { return a.num_bytes > b.num_bytes; };
+  std::stable_sort(shares.begin(), shares.end(), is_larger);
   return shares;
 }
 
@@ -85,7 +86,8 @@ std::string inspect_text(const Checkpoint& checkpoint, const Tokenizer* tokenize
                   static_cast<long long>(share.num_tensors), static_cast<double>(share.num_bytes) / (1 << 20));
     text += line;
   }
-  for (const auto& [name, reason] : checkpoint.unused_tensors()) text += message("  unused: ", name, " (", reason, ")\n");
+  for (const auto& [name, reason] : checkpoint.unused_tensors())
+    text += message("  unused: ", name, " (", reason, ")\n");
   if (!tokenizer) return text + "tokenizer\n  none: " + checkpoint.vocabulary().note + "\n";
   return text + message("tokenizer\n  ", tokenizer->vocab_size(), " pieces, ", tokenizer->add_bos() ? "" : "no ",
                         "beginning-of-text token before a text, ",

@@ -108,7 +108,8 @@ int perplexity(const Arguments& arguments) {
   Score score;
   const auto texts = passages(arguments.words()[1], arguments.has("--jsonl"));
   for (size_t i = 0; i < texts.size(); ++i) {
-    score_text(*model.engine, model.tokenizer->encode(texts[i]), model.tokenizer->bos_token_id(), context, stride, score);
+    const std::vector<int32_t> token_ids = model.tokenizer->encode(texts[i]);
+    score_text(*model.engine, token_ids, model.tokenizer->bos_token_id(), context, stride, score);
     if (i % 20 == 19) print_notice(message(i + 1, " of ", texts.size(), " passages"), arguments.has("--quiet"));
   }
   if (!score.num_tokens)

@@ -71,6 +71,12 @@ void print_notice(std::string_view line, bool quiet) {
   if (!quiet) std::cerr << line << std::endl;
 }
 
+void print_error(std::string_view message) {
+  // "[engine.load] " says where in the code it was written, which users need not know.
+  const size_t end = message.starts_with('[') ? message.find("] ") : std::string_view::npos;
+  std::cerr << "gemcut-engine: " << message.substr(end == std::string_view::npos ? 0 : end + 2) << std::endl;
+}
+
 std::string read_text_file(const std::string& path, const std::string& where) {
   std::ifstream file(path, std::ios::binary);
   if (!file) {

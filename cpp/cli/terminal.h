@@ -21,6 +21,8 @@ class DataError : public Error {
 void write_answer(std::string_view text);
 // A line on standard error, unless `quiet`.
 void print_notice(std::string_view line, bool quiet = false);
+// An error on standard error.
+void print_error(std::string_view message);
 
 // The prompt: `given`, the file, or standard input; one newline at the end of the last two does not belong to it.
 // Throws usage (both given, or no text), not_found, DataError (not readable, not UTF-8).

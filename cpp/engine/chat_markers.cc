@@ -88,7 +88,8 @@ void check_turns(const std::vector<Message>& messages, size_t first) {
       refuse(message("message ", i + 1, " is the ", name_of(messages[i].role), "'s, expected the ", name_of(expected),
                      "'s. User and assistant take turns."));
   }
-  if (messages.back().role != Role::user) refuse("the last one is the assistant's, expected the user's. Add a question.");
+  if (messages.back().role != Role::user)
+    refuse("the last one is the assistant's, expected the user's. Add a question.");
 }
 
 }  // namespace
@@ -108,7 +109,10 @@ std::vector<int32_t> ChatMarkers::encode(const std::vector<Message>& messages) c
   if (has_system) {
     prompt.add_markers(format_.system_before);
     prompt.add_content(trimmed(messages[0].content, format_.system));
-    prompt.add_markers(format_.system_user);
+    // Where only its right side is trimmed, the question and the text before it are trimmed as one (Llama 2).
+    const ChatFormat::Trim trim = format_.user_after_system;
+    const bool reaches_back = !trim.left && trim.right && trimmed(messages[1].content, trim).empty();
+    prompt.add_markers(reaches_back ? trimmed(format_.system_user, trim) : format_.system_user);
   } else {
     prompt.add_markers(format_.first_before);
   }

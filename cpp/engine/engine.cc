@@ -5,12 +5,14 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #include "engine/forward.h"
 #include "engine/layout_file.h"
 #include "engine/machine.h"
 #include "engine/sequence.h"
+#include "engine/state_file.h"
 #include "engine/thread_pool.h"
 #include "engine/weights.h"
 #include "formats/error.h"
@@ -62,16 +64,22 @@ class CpuEngine : public Engine {
 
   int64_t sequence_bytes(int64_t max_tokens) const override;
   std::unique_ptr<Sequence> new_sequence(int64_t max_tokens) override;
-  std::unique_ptr<Sequence> fork(const Sequence& sequence, int64_t max_tokens) override;
+  std::unique_ptr<Sequence> fork(const Sequence& sequence, int64_t max_tokens, std::optional<int64_t> length) override;
   bool truncate(Sequence& sequence, int64_t length) override;
+  int64_t restorable(const Sequence& sequence, int64_t length) const override;
+  void keep_snapshots(Sequence& sequence, int64_t max_bytes) override;
+  void save_sequence(const Sequence& sequence, const std::string& path) override;
+  std::unique_ptr<Sequence> load_sequence(const std::string& path, int64_t max_tokens) override;
 
   Results forward(std::span<const Work> work, const PassOptions& options, const std::atomic<bool>* cancel) override;
-  void step(std::span<const Work> work, const std::atomic<bool>* cancel) override;
+  void step(std::span<const Work> work, const std::atomic<bool>* cancel, bool best_only) override;
+  void step_all(const Work& work) override;
   HeadView head(size_t work_index) const override;
 
  private:
   void start_moving();
   void move_weights();
+  StateKey state_key();
   void check_work(std::span<const Work> work) const;
   void check_context(int64_t max_tokens) const;
   template <class Use>
@@ -92,6 +100,7 @@ class CpuEngine : public Engine {
   const std::shared_ptr<CacheMemory> cache_memory_ = std::make_shared<CacheMemory>();
   std::vector<float> head_logits_, head_max_;
   std::vector<int64_t> head_rows_;      // of each work; -1: none
+  std::string model_hash_;              // for state files; made when the first is
 };
 
 // Weights that were mapped start at once, but come through small pages, which costs up to a third of the memory's
@@ -114,11 +123,11 @@ void CpuEngine::move_weights() {
 }
 
 std::string CpuEngine::dtype() const {
-  static const char* const names[num_formats] = {"float32", "float16", "bfloat16", "q8_0", "q5_0", "q4_0",  "q5_1",
-                                                 "q4_1",    "q6_k",    "q5_k",     "q4_k", "q3_k", "q2_k", "iq4_xs"};
+  static const char* const names[num_formats] = {"float32", "float16", "bfloat16", "q8_0", "q5_0", "q4_0",  "q5_1", "q4_1",
+                                                 "q6_k", "q5_k", "q4_k", "q3_k", "q2_k", "iq4_xs", "q8_0", "q8_0"};
   std::map<Format, int64_t> bytes;
   for (const WeightPlace& place : places_)
-    if (place.is_matrix) bytes[place.format] += place.bytes;
+    if (place.is_matrix) bytes[place.format == Format::s8 ? Format::q8 : place.format] += place.bytes;
   const auto most = std::max_element(bytes.begin(), bytes.end(),
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
   return names[static_cast<int>(most->first)];
@@ -128,6 +137,7 @@ int64_t CpuEngine::weight_bytes_per_token() const {
   const std::lock_guard lock(mutex_);
   int64_t bytes = 0;
   for (const PackedMatrix* matrix : weights_.read_per_token()) bytes += matrix->num_bytes();
+  bytes -= weights_.head.num_groups() * weights_.head.geometry.low_bytes;  // but for a few rows
   return bytes;
 }
 
@@ -157,21 +167,51 @@ std::unique_ptr<Sequence> CpuEngine::new_sequence(int64_t max_tokens) {
   return std::make_unique<CpuSequence>(config_, cache_type_, max_tokens, cache_memory_);
 }
 
-std::unique_ptr<Sequence> CpuEngine::fork(const Sequence& sequence, int64_t max_tokens) {
-  if (max_tokens < sequence.length())
-    throw Error(ErrorKind::usage, "[engine.engine] a copy of a sequence of " + std::to_string(sequence.length()) +
+std::unique_ptr<Sequence> CpuEngine::fork(const Sequence& sequence, int64_t max_tokens, std::optional<int64_t> length) {
+  const auto& own = static_cast<const CpuSequence&>(sequence);
+  const int64_t kept = length.value_or(own.length());
+  if (max_tokens < kept)
+    throw Error(ErrorKind::usage, "[engine.engine] a copy of a sequence of " + std::to_string(kept) +
                                       " tokens was asked for with room for " + std::to_string(max_tokens) + ".");
+  if (kept < 0 || kept > own.length() || own.restorable(kept) != kept)
+    throw Error(ErrorKind::usage, "[engine.engine] the first " + std::to_string(kept) + " tokens of a sequence of " +
+                                      std::to_string(own.length()) + " were asked for, which it cannot go back to.");
   check_memory(sequence_bytes(max_tokens), "a sequence of " + std::to_string(max_tokens) + " tokens");
   auto copy = std::make_unique<CpuSequence>(config_, cache_type_, max_tokens, cache_memory_);
-  copy->copy_from(static_cast<const CpuSequence&>(sequence));
+  copy->copy_from(own, kept);
   return copy;
 }
 
-bool CpuEngine::truncate(Sequence& sequence, int64_t length) {
-  auto& own = static_cast<CpuSequence&>(sequence);
-  if (!own.can_truncate(length)) return false;
-  own.truncate_tokens(length);
-  return true;
+bool CpuEngine::truncate(Sequence& sequence, int64_t length) { return static_cast<CpuSequence&>(sequence).truncate(length); }
+
+int64_t CpuEngine::restorable(const Sequence& sequence, int64_t length) const {
+  const auto& own = static_cast<const CpuSequence&>(sequence);
+  return own.restorable(std::clamp<int64_t>(length, 0, own.length()));
+}
+
+void CpuEngine::keep_snapshots(Sequence& sequence, int64_t max_bytes) {
+  static_cast<CpuSequence&>(sequence).keep_snapshots(max_bytes);
+}
+
+StateKey CpuEngine::state_key() {
+  const std::lock_guard lock(mutex_);
+  if (model_hash_.empty()) model_hash_ = hash_weights(config_, places_, weights_.region.get());
+  return {model_hash_, cache_type_};
+}
+
+void CpuEngine::save_sequence(const Sequence& sequence, const std::string& path) {
+  write_state(path, state_key(), static_cast<const CpuSequence&>(sequence));
+}
+
+std::unique_ptr<Sequence> CpuEngine::load_sequence(const std::string& path, int64_t max_tokens) {
+  const StateFile file(path, state_key(), config_);
+  if (file.num_tokens() > max_tokens)
+    throw Error(ErrorKind::context_length, "[engine.engine] " + path + ": its sequence has " +
+                                               std::to_string(file.num_tokens()) + " tokens, which do not fit a cache of " +
+                                               std::to_string(max_tokens) + ".");
+  std::unique_ptr<Sequence> sequence = new_sequence(max_tokens);
+  file.read(static_cast<CpuSequence&>(*sequence));
+  return sequence;
 }
 
 void CpuEngine::check_work(std::span<const Work> work) const {
@@ -259,14 +299,15 @@ Results CpuEngine::forward(std::span<const Work> work, const PassOptions& option
   return results;
 }
 
-void CpuEngine::step(std::span<const Work> work, const std::atomic<bool>* cancel) {
+void CpuEngine::step(std::span<const Work> work, const std::atomic<bool>* cancel, bool best_only) {
   const std::lock_guard lock(mutex_);
   check_work(work);
   const size_t stride = static_cast<size_t>(forward_.logits_stride()), groups = static_cast<size_t>(forward_.num_groups());
-  head_rows_.assign(work.size(), -1);
+  head_rows_.clear();  // a pass that is cancelled leaves none
+  std::vector<int64_t> rows(work.size(), -1);
   int64_t num_rows = 0;
   for (size_t i = 0; i < work.size(); ++i)
-    if (!work[i].token_ids.empty()) head_rows_[i] = num_rows++;
+    if (!work[i].token_ids.empty()) rows[i] = num_rows++;
   head_logits_.resize(std::max(head_logits_.size(), static_cast<size_t>(num_rows) * stride));
   head_max_.resize(std::max(head_max_.size(), static_cast<size_t>(num_rows) * groups));
   size_t done = 0;
@@ -275,8 +316,28 @@ void CpuEngine::step(std::span<const Work> work, const std::atomic<bool>* cancel
     for (size_t row = 0; row < origins.size(); ++row)
       if (origins[row].second + 1 == work[origins[row].first].token_ids.size()) last.push_back(static_cast<int64_t>(row));
     if (last.empty()) return;
-    forward_.logits(last, head_logits_.data() + done * stride, head_max_.data() + done * groups);
+    float *const logits = head_logits_.data() + done * stride, *const maxima = head_max_.data() + done * groups;
+    // More than one row needs more arithmetic than reading: they take the whole head at once.
+    if (!best_only || last.size() > 1 || !forward_.best_logit(last[0], logits, maxima)) forward_.logits(last, logits, maxima);
     done += last.size();
+  });
+  head_rows_ = std::move(rows);
+  start_moving();
+}
+
+void CpuEngine::step_all(const Work& work) {
+  const std::lock_guard lock(mutex_);
+  const size_t count = work.token_ids.size();
+  if (count == 0 || count > max_rows_kept)
+    throw Error(ErrorKind::usage, "[engine.engine] " + std::to_string(count) + " tokens were given to step_all, expected 1 to " +
+                                      std::to_string(max_rows_kept) + ".");
+  check_work({&work, 1});
+  head_rows_.resize(count);
+  std::iota(head_rows_.begin(), head_rows_.end(), int64_t{0});
+  head_logits_.resize(std::max(head_logits_.size(), count * static_cast<size_t>(forward_.logits_stride())));
+  head_max_.resize(std::max(head_max_.size(), count * static_cast<size_t>(forward_.num_groups())));
+  run_passes({&work, 1}, nullptr, [&](const std::vector<std::pair<size_t, size_t>>&) {
+    forward_.logits(head_rows_, head_logits_.data(), head_max_.data());
   });
   start_moving();
 }

@@ -69,21 +69,33 @@ class Engine {
   virtual int num_threads() const = 0;
   virtual std::string dtype() const = 0;          // how most weights are stored: "q8_0", "bfloat16", "float32", ...
   virtual int64_t weight_bytes() const = 0;       // of the packed weights
-  virtual int64_t weight_bytes_per_token() const = 0;  // read to decode one token
+  virtual int64_t weight_bytes_per_token() const = 0;  // read to decode one token by step() with best_only
   virtual int64_t multiply_adds_per_token() const = 0; // of the matrices, the output head's left out
   virtual bool from_layout_file() const = 0;      // read from a kept layout
 
   // Bytes of keys and values of one sequence of `max_tokens`; at most max_position_embeddings or context_length is thrown.
   virtual int64_t sequence_bytes(int64_t max_tokens) const = 0;
   virtual std::unique_ptr<Sequence> new_sequence(int64_t max_tokens) = 0;
-  // A copy that goes its own way.
-  virtual std::unique_ptr<Sequence> fork(const Sequence& sequence, int64_t max_tokens) = 0;
+  // A copy of the first `length` tokens (all without it) that goes its own way. Throws usage where restorable() is less.
+  virtual std::unique_ptr<Sequence> fork(const Sequence& sequence, int64_t max_tokens,
+                                         std::optional<int64_t> length = std::nullopt) = 0;
   // Forget all but the first `length` tokens; false (nothing changed) if a sliding layer no longer holds what they need.
   virtual bool truncate(Sequence& sequence, int64_t length) = 0;
+  // The most of the first `length` tokens that truncate() and fork() can go back to.
+  virtual int64_t restorable(const Sequence& sequence, int64_t length) const = 0;
+  // Lets them go back further: what sliding layers overwrite from now on is kept in up to max_bytes of memory.
+  virtual void keep_snapshots(Sequence& sequence, int64_t max_bytes) = 0;
+  // A sequence's tokens, keys and values in a file that is there whole or not at all. load_sequence() takes it on the
+  // same model and cache type, whatever the instruction set; on the same one it goes on exactly as the saved one would.
+  // Throw usage, failed (the disk refuses), not_found, checkpoint (damaged, or of another model, cache type or version),
+  // context_length, out_of_memory.
+  virtual void save_sequence(const Sequence& sequence, const std::string& path) = 0;
+  virtual std::unique_ptr<Sequence> load_sequence(const std::string& path, int64_t max_tokens) = 0;
 
   // Appends every work's tokens and computes them together: the weights are read once for all (long works in chunks).
   // Results do not depend on what shares the pass, on the chunks or on the number of threads, to the last bit.
-  // Throws usage, context_length (before anything is changed) and cancelled (between chunks, when *cancel is set).
+  // Throws usage, context_length (before anything is changed) and cancelled (between chunks, when *cancel is set: the
+  // chunks before it stay, and the sequences' lengths say how far they came; what follows may be appended later).
   virtual Results forward(std::span<const Work> work, const PassOptions& options = {},
                           const std::atomic<bool>* cancel = nullptr) = 0;
 
@@ -97,7 +109,12 @@ class Engine {
     int64_t group_tokens = 0;
   };
   // Like forward(), rows = last, results kept inside: head(i) is the row of work[i]. Works without tokens have no row.
-  virtual void step(std::span<const Work> work, const std::atomic<bool>* cancel = nullptr) = 0;
+  // best_only: the largest logit and its id suffice. They are the same, exactly; the other logits and group maxima may
+  // then be anything below. It lets the engine read less of the weights.
+  virtual void step(std::span<const Work> work, const std::atomic<bool>* cancel = nullptr, bool best_only = false) = 0;
+  // Like step() of one work of 1 to max_rows_kept tokens, but with the rows of all: head(i) is that of its i-th token.
+  virtual void step_all(const Work& work) = 0;
+  static constexpr size_t max_rows_kept = 32;
   virtual HeadView head(size_t work_index) const = 0;
 };
 

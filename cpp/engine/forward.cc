@@ -16,6 +16,7 @@ constexpr int64_t serial_rows = 2;         // whose work costs less than a barri
 constexpr int64_t product_bytes = 20'000;  // weights of one item, so that claiming it costs little beside reading it
 constexpr int64_t cached_blocks = 32;      // columns / 32 whose weights and inputs stay in the first-level cache
 constexpr int64_t head_rows = 32;          // rows of logits computed at once
+constexpr float rounding_slack = 1e-3f;    // far above what two orders of float32 sums of one logit can differ
 
 int64_t round16(int64_t value) { return (value + 15) / 16 * 16; }
 
@@ -176,6 +177,7 @@ void Forward::multiply_group(const Product& product, int64_t group, const std::b
   MatmulArgs args;
   args.group = matrix.group(group);
   args.next = next;
+  if (matrix.geometry.low_bytes) args.low = matrix.low_group(group);
   args.geometry = &matrix.geometry;
   args.columns = matrix.columns;
   args.inputs = inputs.view();
@@ -337,37 +339,108 @@ void Forward::final_hidden(std::span<const int64_t> which, float* out) {
                       config_.hidden_size, out + static_cast<int64_t>(i) * config_.hidden_size);
 }
 
+void Forward::head_input(int64_t which, int64_t row) {
+  float* hidden = row_of(head_hidden_, row, width_);
+  final_hidden(std::span(&which, 1), hidden);
+  head_inputs_.set(kernels_, row, 0, config_.hidden_size, hidden);
+}
+
+// Soft cap and largest logit of one item of a row.
+void Forward::cap_item(int64_t item, float* row, float* largest) {
+  const int64_t tokens = std::min(head_tokens, config_.vocab_size - item * head_tokens);
+  if (config_.final_logit_softcapping)
+    kernels_.softcap(row, static_cast<float>(*config_.final_logit_softcapping), tokens);
+  int64_t index;
+  kernels_.arg_max(row, tokens, largest, &index);
+}
+
 void Forward::logits(std::span<const int64_t> which, float* out, float* group_max) {
   const int64_t items = num_groups(), item_groups = head_tokens / group_rows;
   for (size_t begin = 0; begin < which.size(); begin += head_rows) {
     const int64_t count = std::min<int64_t>(head_rows, static_cast<int64_t>(which.size() - begin));
     float* const part = out + static_cast<int64_t>(begin) * vocab_stride_;
     float* const part_max = group_max + static_cast<int64_t>(begin) * items;
+    const auto multiply_item = [&](int64_t item, int64_t next) {
+      const int64_t first = item * item_groups, end = std::min(first + item_groups, weights_.head.num_groups());
+      for (int64_t group = first; group < end; ++group) {
+        const std::byte* following = next < 0 ? nullptr : weights_.head.group(next * item_groups);
+        if (group + 1 < end) following = weights_.head.group(group + 1);
+        multiply_group({&weights_.head, part, vocab_stride_}, group, following, head_inputs_, count);
+      }
+      for (int64_t i = 0; i < count; ++i)
+        cap_item(item, part + i * vocab_stride_ + item * head_tokens, part_max + i * items + item);
+    };
     pool_.run([&](int thread) {
-      pool_.share(thread, count, [&](int64_t i) {
-        float* hidden = row_of(head_hidden_, i, width_);
-        final_hidden(which.subspan(begin + static_cast<size_t>(i), 1), hidden);
-        head_inputs_.set(kernels_, i, 0, config_.hidden_size, hidden);
-      });
-      const auto multiply_item = [&](int64_t item, int64_t next) {
-        const int64_t first = item * item_groups, end = std::min(first + item_groups, weights_.head.num_groups());
-        for (int64_t group = first; group < end; ++group) {
-          const std::byte* following = next < 0 ? nullptr : weights_.head.group(next * item_groups);
-          if (group + 1 < end) following = weights_.head.group(group + 1);
-          multiply_group({&weights_.head, part, vocab_stride_}, group, following, head_inputs_, count);
-        }
-        const int64_t tokens = std::min(head_tokens, config_.vocab_size - item * head_tokens);
-        for (int64_t i = 0; i < count; ++i) {
-          float* row = part + i * vocab_stride_ + item * head_tokens;
-          if (config_.final_logit_softcapping)
-            kernels_.softcap(row, static_cast<float>(*config_.final_logit_softcapping), tokens);
-          int64_t index;
-          kernels_.arg_max(row, tokens, part_max + i * items + item, &index);
-        }
-      };
+      pool_.share(thread, count, [&](int64_t i) { head_input(which[begin + static_cast<size_t>(i)], i); });
       pool_.share(thread, items, multiply_item, [] {});
     });
   }
+}
+
+// What the head's lower bits can add to a logit is at most their row's norm times this (Cauchy and Schwarz), the
+// rounding of the sums included.
+float Forward::screened_norm() const {
+  const Inputs& in = head_inputs_.view();
+  double squares = 0;
+  for (int64_t c = 0; c < config_.hidden_size; ++c) {
+    const double x = static_cast<double>(in.scale[c / block_columns]) * in.q8[c];
+    squares += x * x;
+  }
+  return static_cast<float>(std::sqrt(squares) * 1.001);
+}
+
+void Forward::screen_item(int64_t item, int64_t next, float* out, float* largest, float* bounds, float factor) {
+  const int64_t item_groups = head_tokens / group_rows, first = item * item_groups;
+  const int64_t end = std::min(first + item_groups, weights_.head.num_groups());
+  PackedMatrix screen = weights_.head;
+  screen.format = Format::s8_screen;
+  for (int64_t group = first; group < end; ++group) {
+    const std::byte* following = next < 0 ? nullptr : screen.group(next * item_groups);
+    if (group + 1 < end) following = screen.group(group + 1);
+    multiply_group({&screen, out, vocab_stride_}, group, following, head_inputs_, 1);
+  }
+  float* const row = out + item * head_tokens;
+  const int64_t tokens = std::min(head_tokens, config_.vocab_size - item * head_tokens);
+  int64_t index;
+  kernels_.arg_max(row, tokens, largest, &index);
+  *bounds = kernels_.largest_sum(row, screen.low_norms(first), factor, (end - first) * group_rows);
+}
+
+// Computes exactly what in this item may reach `least`.
+void Forward::settle_item(int64_t item, float* out, float* largest, float bound, float factor, float least) {
+  const int64_t item_groups = head_tokens / group_rows, first = item * item_groups;
+  const int64_t end = std::min(first + item_groups, weights_.head.num_groups());
+  for (int64_t group = first; bound >= least && group < end; ++group)
+    if (kernels_.largest_sum(out + group * group_rows, weights_.head.low_norms(group), factor, group_rows) >= least)
+      multiply_group({&weights_.head, out, vocab_stride_}, group, nullptr, head_inputs_, 1);
+  cap_item(item, out + item * head_tokens, largest);
+}
+
+bool Forward::best_logit(int64_t which, float* out, float* group_max) {
+  if (weights_.head.format != Format::s8) return false;
+  const int64_t items = num_groups();
+  screen_bounds_.resize(static_cast<size_t>(items));
+  float factor = 0, least = 0;
+  // The exact logit of the most promising token is reached by every token that may be the best.
+  const auto find_least = [&] {
+    const int64_t item = std::max_element(group_max, group_max + items) - group_max;
+    float* const row = out + item * head_tokens;
+    const float* const best = std::max_element(row, row + std::min(head_tokens, config_.vocab_size - item * head_tokens));
+    const int64_t group = (best - out) / group_rows, lane = (best - out) % group_rows;
+    multiply_group({&weights_.head, out, vocab_stride_}, group, nullptr, head_inputs_, 1);
+    const float exact = out[group * group_rows + lane];
+    least = exact - rounding_slack * (1.0f + std::abs(exact));
+  };
+  pool_.run([&](int thread) {
+    pool_.share(thread, 1, [&](int64_t, int64_t) { head_input(which, 0); }, [&] { factor = screened_norm(); });
+    pool_.share(thread, items, [&](int64_t item, int64_t next) {
+      screen_item(item, next, out, group_max + item, &screen_bounds_[static_cast<size_t>(item)], factor);
+    }, find_least);
+    pool_.share(thread, items, [&](int64_t item) {
+      settle_item(item, out, group_max + item, screen_bounds_[static_cast<size_t>(item)], factor, least);
+    });
+  });
+  return std::isfinite(least);
 }
 
 }  // namespace gemcut

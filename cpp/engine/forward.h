@@ -35,6 +35,9 @@ class Forward {
   void final_hidden(std::span<const int64_t> which, float* out);
   // Of the same rows: logits (rows, logits_stride()), soft-capped, and the largest of each head_tokens ids.
   void logits(std::span<const int64_t> which, float* out, float* group_max);
+  // Of one row, reading less: the largest logit and every one equal to it are exact, the others below it.
+  // False if the head's format does not allow it, or logits are not finite: then nothing useful was done.
+  bool best_logit(int64_t which, float* out, float* group_max);
   int64_t logits_stride() const { return vocab_stride_; }
   int64_t num_groups() const { return (config_.vocab_size + head_tokens - 1) / head_tokens; }
 
@@ -70,6 +73,11 @@ class Forward {
   void after_attention(size_t layer, int64_t row);
   void after_feed_forward(size_t layer, int64_t row);
   void run_layer(size_t layer, int thread);
+  float screened_norm() const;
+  void screen_item(int64_t item, int64_t next, float* out, float* largest, float* bounds, float factor);
+  void settle_item(int64_t item, float* out, float* largest, float bound, float factor, float least);
+  void head_input(int64_t which, int64_t row);
+  void cap_item(int64_t item, float* row, float* largest);
   float* row_of(const AlignedArray<float>& array, int64_t row, int64_t stride) const { return array.data() + row * stride; }
 
   const Config& config_;
@@ -89,6 +97,7 @@ class Forward {
   std::vector<float> inverse_frequencies_[2];
   std::vector<AlignedArray<float>> scratch_;  // of each thread
   AlignedArray<float> head_hidden_;
+  std::vector<float> screen_bounds_;  // of each item of the head: no logit in it is larger
 };
 
 }  // namespace gemcut

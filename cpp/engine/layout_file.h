@@ -16,7 +16,7 @@
 namespace gemcut {
 
 // Raised whenever the order of bytes in a region changes.
-inline constexpr uint32_t layout_version = 1;
+inline constexpr uint32_t layout_version = 2;
 
 struct LayoutFolder {
   std::string path;             // empty: nothing is kept

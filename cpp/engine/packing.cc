@@ -163,6 +163,23 @@ void lay_codes(const uint8_t* codes, int bits, int64_t row, uint8_t* block) {
     }
 }
 
+// The 3 lower bits of 32 columns of row `row`, where they are zero so far.
+void lay_lower_bits(const uint8_t* lower, int64_t row, uint8_t* low) {
+  for (int j = 0; j < 8; ++j)
+    for (int i = 0; i < 4; ++i) {
+      const int64_t byte = 4 * row + i;
+      const uint8_t bits = lower[4 * j + i];
+      low[64 * (j / 4) + byte] = static_cast<uint8_t>(low[64 * (j / 4) + byte] | (bits >> 1) << 2 * (j % 4));
+      low[128 + byte] = static_cast<uint8_t>(low[128 + byte] | (bits & 1) << j);
+    }
+}
+
+int lower_bits_at(const uint8_t* low, int64_t row, int column) {
+  const int j = column / 4;
+  const int64_t byte = 4 * row + column % 4;
+  return (low[64 * (j / 4) + byte] >> 2 * (j % 4) & 3) << 1 | (low[128 + byte] >> j & 1);
+}
+
 uint8_t code_at(const uint8_t* block, int bits, int64_t row, int column) {
   const int j = column / 4, i = column % 4;
   const int64_t byte = 4 * row + i;
@@ -223,6 +240,20 @@ float half_to_float(const std::byte* p) {
   else if (exponent == 31) value = fraction ? NAN : INFINITY;
   else value = std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
   return half & 0x8000 ? -value : value;
+}
+
+// The least half that is not below a value of at least 0; infinity beyond the largest.
+uint16_t half_above(double value) {
+  uint16_t half = 0;
+  for (int bit = 14; bit >= 0; --bit) {
+    const auto tried = static_cast<uint16_t>(half | 1 << bit);
+    std::byte bytes[2];
+    std::memcpy(bytes, &tried, 2);
+    if (tried <= 0x7c00 && static_cast<double>(half_to_float(bytes)) <= value) half = tried;
+  }
+  std::byte bytes[2];
+  std::memcpy(bytes, &half, 2);
+  return static_cast<double>(half_to_float(bytes)) < value ? static_cast<uint16_t>(half + 1) : half;
 }
 
 void unpack_float_row(const PackedMatrix& matrix, int64_t lane, const std::byte* group, float* out) {
@@ -290,6 +321,32 @@ void pack_group(TensorType type, const std::byte* const rows[group_rows], int64_
   }
 }
 
+void pack_split_group(const std::byte* const rows[group_rows], int64_t columns, std::byte* group, std::byte* low,
+                      std::byte* norms) {
+  const GroupGeometry geometry = group_geometry(Format::s8, columns);
+  std::memset(group, 0, static_cast<size_t>(geometry.bytes));
+  std::memset(low, 0, static_cast<size_t>(geometry.low_bytes));
+  std::memset(norms, 0, static_cast<size_t>(group_rows) * 2);
+  Block block;
+  for (int64_t r = 0; r < group_rows; ++r) {
+    if (!rows[r]) continue;
+    double squares = 0;
+    for (int64_t b = 0; b < geometry.num_blocks; ++b) {
+      read_block(TensorType::q8_0, reinterpret_cast<const uint8_t*>(rows[r]) + b * 34, block);
+      const double scale = half_to_float(rows[r] + b * 34);
+      uint8_t lower[32];
+      for (int i = 0; i < 32; ++i) {
+        lower[i] = block.codes[i] & 7;
+        block.codes[i] >>= 3;
+        squares += scale * scale * (lower[i] - 4) * (lower[i] - 4);
+      }
+      lay_block(block, Format::s8, geometry, b, r, group);
+      lay_lower_bits(lower, r, reinterpret_cast<uint8_t*>(low) + b * low_block_bytes);
+    }
+    lay_half(norms, 0, r, half_above(std::sqrt(squares)));
+  }
+}
+
 void unpack_row(const PackedMatrix& matrix, int64_t row, float* out) {
   const std::byte* group = matrix.group(row / group_rows);
   const int64_t lane = row % group_rows;
@@ -298,6 +355,8 @@ void unpack_row(const PackedMatrix& matrix, int64_t row, float* out) {
   if (traits.bits == 0) return unpack_float_row(matrix, lane, group, out);
   const int offset = traits.offset_shift < 0 ? 0 : 1 << traits.offset_shift;
   const int64_t parts = block_columns / traits.scale_columns;
+  const uint8_t* const low =
+      geometry.low_bytes ? reinterpret_cast<const uint8_t*>(matrix.low_group(row / group_rows)) : nullptr;
   for (int64_t part = 0; part < geometry.num_blocks * parts; ++part) {
     const int64_t block_index = part / parts, in_chunk = block_index % geometry.chunk_blocks;
     const std::byte* chunk = group + geometry.chunk_of(block_index);
@@ -308,7 +367,9 @@ void unpack_row(const PackedMatrix& matrix, int64_t row, float* out) {
     const uint8_t* block = reinterpret_cast<const uint8_t*>(chunk) + geometry.codes + in_chunk * geometry.block_bytes;
     const int first = static_cast<int>(part % parts) * traits.scale_columns;
     for (int i = 0; i < traits.scale_columns; ++i) {
-      const int code = code_at(block, traits.bits, lane, first + i) - offset;
+      int code = code_at(block, traits.bits, lane, first + i);
+      if (low) code = code << 3 | lower_bits_at(low + part / parts * low_block_bytes, lane, first + i);
+      code -= offset;
       out[part * traits.scale_columns + i] = scale * static_cast<float>(code) - minimum;
     }
   }

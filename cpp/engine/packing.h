@@ -14,6 +14,10 @@ Format format_for(TensorType type);
 // Lays 16 rows into one group. rows[r] points to row r as stored, or is null for a row of zeros.
 void pack_group(TensorType type, const std::byte* const rows[group_rows], int64_t columns, std::byte* group);
 
+// The same for a Q8_0 matrix in format s8, whose group has three places.
+void pack_split_group(const std::byte* const rows[group_rows], int64_t columns, std::byte* group, std::byte* low,
+                      std::byte* norms);
+
 // Row `row` of a packed matrix in float32 (the embedding's rows). Equals dequantize_row of the stored row.
 void unpack_row(const PackedMatrix& matrix, int64_t row, float* out);
 

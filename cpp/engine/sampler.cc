@@ -38,7 +38,10 @@ float max_of(std::span<const float> values) {
   float lanes[8] = {kNever, kNever, kNever, kNever, kNever, kNever, kNever, kNever};
   size_t i = 0;
   for (; i + 8 <= values.size(); i += 8)
-    for (size_t lane = 0; lane < 8; ++lane) lanes[lane] = lanes[lane] > values[i + lane] ? lanes[lane] : values[i + lane];
+    for (size_t lane = 0; lane < 8; ++lane) {
+      const float value = values[i + lane];
+      lanes[lane] = lanes[lane] > value ? lanes[lane] : value;
+    }
   for (; i < values.size(); ++i) lanes[0] = std::max(lanes[0], values[i]);
   return *std::max_element(lanes, lanes + 8);
 }
@@ -132,7 +135,7 @@ float kth_largest(std::span<const float> values, size_t k) {
 
 struct Candidate {
   int32_t token_id;
-  float weight;  // probability over the largest one's
+  float weight;  // probability over the largest one's; where the best tokens are listed, the logit
 };
 
 // A logit that at least k tokens reach, since so many groups do; -inf for a k above half the vocabulary or so.
@@ -257,7 +260,8 @@ std::vector<std::pair<int32_t, float>> best_tokens(const Row& row, int num_top, 
   std::stable_sort(found.begin(), found.end(),
                    [](const Candidate& a, const Candidate& b) { return a.weight > b.weight; });
   std::vector<std::pair<int32_t, float>> best;
-  for (size_t i = 0; i < count; ++i) best.emplace_back(found[i].token_id, static_cast<float>(found[i].weight - log_sum));
+  for (size_t i = 0; i < count; ++i)
+    best.emplace_back(found[i].token_id, static_cast<float>(found[i].weight - log_sum));
   return best;
 }
 

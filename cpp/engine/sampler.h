@@ -30,6 +30,11 @@ struct Choice {
   std::vector<std::pair<int32_t, float>> top;    // (id, logprob), best first
 };
 
+// Whether choose_token looks at nothing but the best token, so that Engine::step may leave the other logits out.
+inline bool needs_best_only(const SamplingOptions& options, bool is_masked, int num_top) {
+  return options.temperature <= 0 && !options.has_penalties() && !is_masked && num_top < 0;
+}
+
 // seen: every token of the sequence; answer: those of its answer so far (for presence and frequency).
 // allowed: one byte a token, 0 forbids; empty allows all. num_top: -1 no log-probabilities, else how many alternatives.
 // Never sorts the vocabulary: the head's group maxima bound where the best tokens are.

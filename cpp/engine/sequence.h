@@ -12,13 +12,16 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/snapshot.h"
 #include "kernels/kernels.h"
 
 namespace gemcut {
 
 inline constexpr int64_t max_pass_rows = 512;  // tokens computed together
+inline constexpr int64_t tile_tokens = 16;     // positions that lie together in the cache
 
 // Slots of each kind of layer, for sequences of up to `max_tokens` tokens; multiples of attention_block.
+// Throws out_of_memory where the bytes are no 64-bit number.
 struct CacheGeometry {
   CacheGeometry(const Config& config, CacheType type, int64_t max_tokens);
 
@@ -54,7 +57,7 @@ class CpuSequence : public Sequence {
   int64_t length() const override { return static_cast<int64_t>(token_ids_.size()); }
   int64_t capacity() const override { return geometry_.capacity; }
   const std::vector<int32_t>& token_ids() const override { return token_ids_; }
-  int64_t num_bytes() const override { return geometry_.bytes; }
+  int64_t num_bytes() const override { return geometry_.bytes + snapshots_.num_bytes(); }
 
   std::byte* keys(size_t layer, int64_t kv_head) {
     return memory_.get() + geometry_.layer_offset[layer] + kv_head * geometry_.head_bytes(layer);
@@ -64,18 +67,52 @@ class CpuSequence : public Sequence {
   }
   int64_t slots(size_t layer) const { return geometry_.slots[layer]; }
 
+  // From now on, what the rings overwrite is kept in up to max_bytes.
+  void keep_snapshots(int64_t max_bytes);
   void append(std::span<const int32_t> token_ids);
-  void truncate_tokens(int64_t length) { token_ids_.resize(static_cast<size_t>(length)); }
-  // Whether every layer still holds what a query at position `length` looks at.
-  bool can_truncate(int64_t length) const;
-  // Copies tokens, keys and values of a sequence whose layers have the same kinds.
-  void copy_from(const CpuSequence& other);
+  // The longest beginning, of at most `length` tokens, whose next token would find all it looks at.
+  int64_t restorable(int64_t length) const;
+  // Forgets all but the first `length` tokens; false, with nothing changed, where restorable(length) is less.
+  bool truncate(int64_t length);
+  // Copies the first `length` tokens, keys and values of a sequence whose layers have the same kinds, into a new one.
+  // `length` is restorable there.
+  void copy_from(const CpuSequence& other, int64_t length);
+
+  // Memory of keys (head < K) or values (K <= head < 2 K) of the 16 positions from `position`, a multiple of 16.
+  std::byte* tile(size_t layer, int64_t head, int64_t position) const {
+    return memory_.get() + geometry_.layer_offset[layer] + head * geometry_.head_bytes(layer) +
+           position % geometry_.slots[layer] * geometry_.head_dim * geometry_.element_bytes;
+  }
+  int64_t tile_bytes() const { return tile_tokens * geometry_.head_dim * geometry_.element_bytes; }
+  const CacheGeometry& geometry() const { return geometry_; }
+  // First position that the query at the last token looks at in a layer.
+  int64_t first_needed(size_t layer) const;
+  // Whether every layer holds it.
+  bool holds_last_query() const;
+  // Takes over tokens whose keys and values, from first_needed() on, the caller then writes into the tiles. For a new
+  // sequence.
+  void adopt(std::vector<int32_t> token_ids);
 
  private:
+  int64_t oldest_kept(size_t layer) const;  // first position that a layer still holds; may be negative
+  int64_t ring_oldest() const;              // the same of the sliding layers; 0 without any
+  // Before positions up to `length` are written: what they overwrite goes to the snapshots.
+  void keep_overwritten(int64_t length);
+  // Brings back from the snapshots what the ring lacks for a next token at `length`.
+  void restore(int64_t length);
+  // Calls use(tile in the rings, place in a block) for the tiles of block `index` that begin before position `end`.
+  template <class Use>
+  void each_block_tile(int64_t index, int64_t end, Use&& use) const;
+
   CacheGeometry geometry_;
   std::vector<int64_t> windows_;        // of each layer; 0: all
+  int64_t window_ = 0;                  // of the sliding layers; 0 without any
+  size_t sliding_layer_ = 0;            // one of them
   std::vector<int32_t> token_ids_;
-  int64_t written_ = 0;                 // positions ever written, from 0
+  int64_t written_ = 0;                 // positions written since the text began, from 0
+  int64_t used_ = 0;                    // slots from 0 that may hold something
+  int64_t lost_ = 0;                    // sliding layers hold no position below it: they were not copied
+  Snapshots snapshots_;
   const std::shared_ptr<CacheMemory> source_;
   std::shared_ptr<std::byte> memory_;
 };

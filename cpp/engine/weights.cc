@@ -51,7 +51,13 @@ void pack_matrix_groups(const Checkpoint& checkpoint, const Tensor& tensor, cons
         checkpoint.copy(tensor, static_cast<size_t>(row * row_bytes), static_cast<size_t>(row_bytes), stored.data() + r * row_bytes);
       }
     }
-    pack_group(tensor.type, rows, place.columns, region + place.offset + group * geometry.bytes);
+    const PackedMatrix matrix{place.format, place.rows, place.columns, region + place.offset, geometry};
+    const auto writable = [](const std::byte* part) { return const_cast<std::byte*>(part); };
+    if (place.format == Format::s8)
+      pack_split_group(rows, place.columns, writable(matrix.group(group)), writable(matrix.low_group(group)),
+                       writable(matrix.low_norms(group)));
+    else
+      pack_group(tensor.type, rows, place.columns, writable(matrix.group(group)));
   }
 }
 
@@ -77,9 +83,10 @@ std::vector<WeightPlace> plan_weights(const Checkpoint& checkpoint) {
     place.columns = tensor.columns;
     place.offset = offset;
     if (place.is_matrix) {
-      place.format = format_for(tensor.type);
-      const int64_t groups = (tensor.rows + group_rows - 1) / group_rows;
-      place.bytes = groups * group_geometry(place.format, tensor.columns).bytes;
+      const bool is_head = name == (checkpoint.config().tie_word_embeddings ? embedding_name : head_name);
+      place.format = is_head && tensor.type == TensorType::q8_0 ? Format::s8 : format_for(tensor.type);
+      place.bytes = PackedMatrix{place.format, place.rows, place.columns, nullptr,
+                                 group_geometry(place.format, place.columns)}.num_bytes();
     } else {
       place.bytes = align64(tensor.columns * 4);
     }
@@ -181,7 +188,7 @@ Weights bind_weights(const Config& config, const std::vector<WeightPlace>& place
   return weights;
 }
 
-std::shared_ptr<std::byte> allocate_region(int64_t bytes) {
+std::shared_ptr<std::byte> allocate_region(int64_t bytes, bool large_pages) {
   const size_t length = static_cast<size_t>(std::max<int64_t>(bytes, 1));
   void* memory = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
@@ -189,7 +196,7 @@ std::shared_ptr<std::byte> allocate_region(int64_t bytes) {
                                               " bytes were asked for, the system refused them. Take a smaller model.");
   }
 #ifdef MADV_HUGEPAGE
-  madvise(memory, length, MADV_HUGEPAGE);  // advice only: without it everything works, a little slower
+  if (large_pages) madvise(memory, length, MADV_HUGEPAGE);  // advice only: without it everything works, a little slower
 #endif
   return {static_cast<std::byte*>(memory), [length](std::byte* region) { munmap(region, length); }};
 }

@@ -56,7 +56,8 @@ struct Weights {
 Weights bind_weights(const Config& config, const std::vector<WeightPlace>& places,
                      std::shared_ptr<const std::byte> region);
 
-// A zeroed region in memory, 64-byte aligned, in huge pages where the system has them. Throws out_of_memory.
-std::shared_ptr<std::byte> allocate_region(int64_t bytes);
+// A zeroed region in memory, 64-byte aligned; in large pages where asked for and the system has them, else memory that
+// is never touched costs nothing. Throws out_of_memory.
+std::shared_ptr<std::byte> allocate_region(int64_t bytes, bool large_pages = true);
 
 }  // namespace gemcut

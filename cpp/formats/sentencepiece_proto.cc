@@ -156,8 +156,9 @@ SentencePieceModel read_sentencepiece_model(std::string_view data, const std::st
                         "). Expected a tokenizer.model file; fetch it again."));
   }
   if (model.pieces.empty())
-    throw Error(ErrorKind::tokenizer, message("[formats.sentencepiece_proto] ", where,
-                                              ": holds no pieces, expected a SentencePiece model. Fetch the file again."));
+    throw Error(ErrorKind::tokenizer,
+                message("[formats.sentencepiece_proto] ", where,
+                        ": holds no pieces, expected a SentencePiece model. Fetch the file again."));
   return model;
 }
 

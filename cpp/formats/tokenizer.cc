@@ -40,7 +40,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::vector<TextPart> parts;
     size_t done = 0;
     for (size_t position = 0; position < text.size();) {
-      const auto match = special_.is_first(text[position]) ? special_.longest(text.substr(position)) : PieceTrie::Match{};
+      const auto match = special_.longest(text.substr(position));
       position += std::max<size_t>(match.num_bytes, 1);
       if (!match.num_bytes) continue;
       const size_t start = position - match.num_bytes;

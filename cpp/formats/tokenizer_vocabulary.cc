@@ -146,6 +146,7 @@ bool is_byte_piece(std::string_view piece) {
 }
 
 bool is_utf8_text(std::string_view text) {
+  while (!text.empty() && static_cast<unsigned char>(text[0]) < 0x80) text.remove_prefix(1);
   while (!text.empty()) {
     const size_t size = utf8_character_bytes(text);
     if (!size) return false;
@@ -173,7 +174,7 @@ void check_counts(const Vocabulary& vocabulary, const std::string& where) {
     refuse(where, message("has ", bytes, " byte pieces, expected ", expected, ". Fetch the file again."));
 }
 
-void flatten(const Columns& columns, const std::string& where, Vocabulary& vocabulary) {
+void flatten(Columns columns, const std::string& where, Vocabulary& vocabulary) {
   uint64_t num_bytes = 0;
   for (const std::string_view piece : columns.pieces) num_bytes += piece.size();
   // Ids are int32, and so are positions in the pieces' bytes.
@@ -185,8 +186,8 @@ void flatten(const Columns& columns, const std::string& where, Vocabulary& vocab
     check_piece(columns.pieces[i], columns.scores[i], columns.types[i], i, where);
     vocabulary.pieces.append(columns.pieces[i]);
   }
-  vocabulary.scores = columns.scores;
-  vocabulary.types = columns.types;
+  vocabulary.scores = std::move(columns.scores);
+  vocabulary.types = std::move(columns.types);
 }
 
 }  // namespace
@@ -213,9 +214,9 @@ Vocabulary make_vocabulary(const VocabularySource& source, const std::string& wh
     refuse(where, "holds no vocabulary, expected a SentencePiece one. Get the checkpoint's tokenizer files.");
   }
   Vocabulary vocabulary;
-  const Columns columns = source.kind == VocabularySource::Kind::gguf ? read_gguf(source, where, vocabulary)
-                                                                       : read_sentencepiece(source, where, vocabulary);
-  flatten(columns, where, vocabulary);
+  Columns columns = source.kind == VocabularySource::Kind::gguf ? read_gguf(source, where, vocabulary)
+                                                                 : read_sentencepiece(source, where, vocabulary);
+  flatten(std::move(columns), where, vocabulary);
   for (size_t i = 0; i < vocabulary.types.size(); ++i) {
     if (vocabulary.types[i] == PieceType::user_defined && is_marker(vocabulary.pieces[i]))
       vocabulary.types[i] = PieceType::control;

@@ -1,6 +1,8 @@
 // Kernels in plain C++, for any processor.
 #include "kernels/kernels.h"
 
+#define GEMCUT_FEW_TILES
+
 namespace gemcut {
 namespace isa_portable {
 #include "kernels/templates.inl"
@@ -12,7 +14,12 @@ namespace isa_portable {
 }  // namespace isa_portable
 
 const Kernels& portable_kernels() {
-  static const Kernels table = isa_portable::make_table("portable", false);
+#if defined(__aarch64__)
+  const char* const name = "neon";  // what the compiler makes of plain C++ there
+#else
+  const char* const name = "portable";
+#endif
+  static const Kernels table = isa_portable::make_table(name, false);
   return table;
 }
 

@@ -29,6 +29,7 @@ struct Inputs {
 struct MatmulArgs {
   const std::byte* group = nullptr;
   const std::byte* next = nullptr;         // weights that will be read after this group, to fetch ahead; null: none
+  const std::byte* low = nullptr;          // format s8: the group's lower bits
   const GroupGeometry* geometry = nullptr;
   int64_t columns = 0;
   int64_t first_block = 0, end_block = 0;  // of 32 columns; float formats: the same unit, the last may be short
@@ -83,6 +84,8 @@ struct Kernels {
   void (*softcap)(float* x, float cap, int64_t count);            // cap * tanh(x / cap)
   // Largest of x and the lowest index that has it.
   void (*arg_max)(const float* x, int64_t count, float* max, int64_t* index);
+  // Largest of x[i] + factor * norms[i], half norms; count a multiple of 16.
+  float (*largest_sum)(const float* x, const std::byte* norms, float factor, int64_t count);
   // sum(exp(x - max)), vector lanes added in a fixed order.
   float (*sum_exp)(const float* x, float max, int64_t count);
 

@@ -34,6 +34,31 @@ static inline void unpack_block(const std::byte* block, Use&& use) {
   }
 }
 
+// The same for format s8: upper 5 bits from `block`, lower 3 from `low`, or 4 in their place.
+template <bool screen, class Use>
+static inline void unpack_split_block(const std::byte* block, const std::byte* low, Use&& use) {
+  const VB fifth = b_load(block + 256), nibble = b_set(0x78), top = b_set(0x80), pair = b_set(0x06), last = b_set(0x01);
+  VB pairs0{}, pairs1{}, ones{};
+  if constexpr (!screen) {
+    pairs0 = b_load(low);
+    pairs1 = b_load(low + 64);
+    ones = b_load(low + 128);
+  }
+  for_each_index<4>([&](auto index) {
+    constexpr int j = index();
+    const VB both = b_load(block + 64 * j), start = b_set(screen ? 4 : 0);
+    VB first = b_or_and(start, b_shift<3>(both), nibble), second = b_or_and(start, b_shift<-1>(both), nibble);
+    first = b_or_and(first, b_shift<7 - j>(fifth), top);
+    second = b_or_and(second, b_shift<3 - j>(fifth), top);
+    if constexpr (!screen) {
+      first = b_or_and(b_or_and(first, b_shift<1 - 2 * j>(pairs0), pair), b_shift<-j>(ones), last);
+      second = b_or_and(b_or_and(second, b_shift<1 - 2 * j>(pairs1), pair), b_shift<-j - 4>(ones), last);
+    }
+    use(index, first);
+    use(constant<j + 4>{}, second);
+  });
+}
+
 // Scale (or minimum) of part `part` of block `block` of a chunk, for each of the 16 rows.
 template <int format>
 static inline VF load_scale(const std::byte* scales, const std::byte* supers, int64_t block, int part) {
@@ -44,10 +69,10 @@ static inline VF load_scale(const std::byte* scales, const std::byte* supers, in
   return f_mul(f_from_half(supers), traits.has_minimum ? f_from_u8(small) : f_from_i8(small));
 }
 
-template <int bits>
+template <int format>
 static inline VI dot4(VI acc, VB codes, const int8_t* x) {
 #ifdef GEMCUT_DOT4_LOW
-  if constexpr (bits < 8) return i_dot4_low(acc, codes, x);
+  if constexpr (format_traits[format].bits < 8 && format_traits[format].offset_shift < 7) return i_dot4_low(acc, codes, x);
 #endif
   return i_dot4(acc, codes, x);
 }
@@ -88,12 +113,16 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
         if constexpr (traits.offset_shift >= 0) whole[part][t] = i_shift_left<traits.offset_shift>(start);
         else whole[part][t] = i_set(0);
       }
-    unpack_block<traits.bits>(codes, [&](auto index, VB vector) {
+    const auto multiply = [&](auto index, VB vector) {
       constexpr int j = index();
       constexpr int part = parts == 2 ? j / 4 : 0;
       for (int t = 0; t < rows; ++t)
-        whole[part][t] = dot4<traits.bits>(whole[part][t], vector, q8 + t * in.stride + block * block_columns + 4 * j);
-    });
+        whole[part][t] = dot4<format>(whole[part][t], vector, q8 + t * in.stride + block * block_columns + 4 * j);
+    };
+    if constexpr (format == static_cast<int>(Format::s8) || format == static_cast<int>(Format::s8_screen))
+      unpack_split_block<format == static_cast<int>(Format::s8_screen)>(codes, args.low + block * low_block_bytes, multiply);
+    else
+      unpack_block<traits.bits>(codes, multiply);
     for (int part = 0; part < parts; ++part) {
       const VF weight = load_scale<format>(chunk, chunk + geometry.supers, in_chunk, part);
       for (int t = 0; t < rows; ++t) {
@@ -155,6 +184,11 @@ static void matmul_group(const MatmulArgs& args) {
     matmul_tile<format, rows()>(args, args.first_row + done, args.out + done * args.out_stride);
     done += rows();
   };
+#ifdef GEMCUT_FEW_TILES
+  // Plain C++ gains little from large tiles, and its compiler takes minutes over them.
+  while (args.num_rows - done >= 4) take(constant<4>{});
+  while (args.num_rows > done) take(constant<1>{});
+#else
   while (args.num_rows - done >= matmul_rows) take(constant<matmul_rows>{});
   switch (args.num_rows - done) {
     case 7: take(constant<7>{}); break;
@@ -166,6 +200,7 @@ static void matmul_group(const MatmulArgs& args) {
     case 1: take(constant<1>{}); break;
     default: break;
   }
+#endif
 }
 
 static int64_t int8_burst(int64_t rounds) {

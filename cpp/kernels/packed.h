@@ -9,6 +9,11 @@
 // A group is a row of chunks of 4 blocks (two-level formats 8), so that memory is read strictly forwards: a chunk's
 // scales, super-scales, minima and super-minima, then the codes of its blocks; the last chunk may have fewer blocks.
 // A weight is scale * (code - offset) or scale * code - minimum.
+//
+// Format s8 keeps apart what decides most: a group's 5 upper bits lie as a 5-bit format's, all groups together; behind
+// the last one the lower 3 bits of each group, a block's as
+//   bits 1 and 2  2 x 64 bytes, as above for 4 and 5;   bit 0   64 bytes, as above for 4
+// and behind those for each row a half: the Euclidean norm of scale * (lower bits - 4), rounded up.
 #pragma once
 
 #include <cstddef>
@@ -31,11 +36,14 @@ enum class Format : uint8_t {
   k3,    // Q3_K: 4-bit codes below 8, int8 scale per 16, offset 4
   k2,    // Q2_K: 4-bit codes below 4, uint8 scale and minimum per 16
   x8,    // IQ4_XS: 8 bits, int8 scale per 32, half super-scale per 256, offset 128
+  s8,    // Q8_0 of an output head: the upper 5 bits of all groups, then the lower 3, then how much those can matter
+  s8_screen,  // not a format of its own: an s8 matrix whose lower bits are not read, but taken as 4
 };
-inline constexpr int num_formats = 14;
+inline constexpr int num_formats = 16;
 inline constexpr int64_t group_rows = 16;
 inline constexpr int64_t block_columns = 32;
 inline constexpr int64_t super_blocks = 8;  // blocks under one super-scale
+inline constexpr int64_t low_block_bytes = 192;
 
 struct FormatTraits {
   int bits;             // stored bits of a code; 0 for floats
@@ -48,7 +56,7 @@ inline constexpr FormatTraits format_traits[num_formats] = {
     {0, -1, 0, false, false},  {0, -1, 0, false, false},  {0, -1, 0, false, false},  {8, 7, 32, false, false},
     {5, 4, 32, false, false},  {4, 3, 32, false, false},  {5, -1, 32, false, true},  {4, -1, 32, false, true},
     {6, 5, 16, true, false},   {5, -1, 32, true, true},   {4, -1, 32, true, true},   {4, 2, 16, true, false},
-    {4, -1, 16, true, true},   {8, 7, 32, true, false},
+    {4, -1, 16, true, true},   {8, 7, 32, true, false},   {5, 7, 32, false, false},  {5, 7, 32, false, false},
 };
 constexpr const FormatTraits& traits_of(Format format) { return format_traits[static_cast<int>(format)]; }
 constexpr bool is_quantised(Format format) { return traits_of(format).bits != 0; }
@@ -65,6 +73,7 @@ struct GroupGeometry {
   int64_t super_minima;   // like the super-scales
   int64_t codes;
   int64_t bytes;          // of the whole group
+  int64_t low_bytes;      // of a group's lower bits; 0 but for s8
 
   constexpr int64_t chunk_of(int64_t block) const { return block / chunk_blocks * chunk_bytes; }
 };
@@ -97,6 +106,7 @@ constexpr GroupGeometry group_geometry(Format format, int64_t columns) {
   const int64_t rest = geometry.num_blocks % geometry.chunk_blocks;
   geometry.bytes = geometry.num_blocks / geometry.chunk_blocks * geometry.chunk_bytes;
   if (rest) geometry.bytes += geometry.codes + rest * geometry.block_bytes;
+  if (format == Format::s8) geometry.low_bytes = geometry.num_blocks * low_block_bytes;
   return geometry;
 }
 
@@ -108,8 +118,14 @@ struct PackedMatrix {
   GroupGeometry geometry{};
 
   int64_t num_groups() const { return (rows + group_rows - 1) / group_rows; }
-  int64_t num_bytes() const { return num_groups() * geometry.bytes; }
+  int64_t num_bytes() const {
+    const int64_t low = geometry.low_bytes ? geometry.low_bytes + group_rows * 2 : 0;
+    return align64(num_groups() * (geometry.bytes + low));
+  }
   const std::byte* group(int64_t index) const { return data + index * geometry.bytes; }
+  // Format s8.
+  const std::byte* low_group(int64_t index) const { return group(num_groups()) + index * geometry.low_bytes; }
+  const std::byte* low_norms(int64_t index) const { return low_group(num_groups()) + index * group_rows * 2; }  // half [16]
 };
 
 }  // namespace gemcut

@@ -173,6 +173,13 @@ static void arg_max(const float* x, int64_t count, float* max, int64_t* index) {
     }
 }
 
+static float largest_sum(const float* x, const std::byte* norms, float factor, int64_t count) {
+  VF largest = f_set(-__builtin_inff());
+  for (int64_t i = 0; i < count; i += 16)
+    largest = f_max(largest, f_fma(f_from_half(norms + 2 * i), f_set(factor), f_load(x + i)));
+  return f_largest(largest);
+}
+
 static float sum_exp(const float* x, float max, int64_t count) {
   VF sum = f_zero();
   int64_t i = 0;

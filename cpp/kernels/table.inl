@@ -8,7 +8,7 @@ static Kernels make_table(const char* name, bool fast_bf16) {
   Kernels table{};
   table.name = name;
   table.fast_bf16 = fast_bf16;
-  fill_matmul(table, indices<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13>{});
+  fill_matmul(table, indices<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>{});
   table.quantise = &quantise;
   table.to_bf16 = &to_bf16;
   table.rms_norm = &rms_norm;
@@ -19,6 +19,7 @@ static Kernels make_table(const char* name, bool fast_bf16) {
   table.gated_silu = &gated_silu;
   table.softcap = &softcap;
   table.arg_max = &arg_max;
+  table.largest_sum = &largest_sum;
   table.sum_exp = &sum_exp;
   table.store_bf16 = &store_key_value<Bf16Cache>;
   table.store_f32 = &store_key_value<F32Cache>;

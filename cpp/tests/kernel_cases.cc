@@ -56,8 +56,8 @@ void fill_floats(TensorType type, std::vector<std::byte>& stored, int exponent, 
   }
 }
 
-std::string format_text(TensorType type, int64_t rows, int64_t columns) {
-  return std::string(type_traits(type).name) + " (" + std::to_string(rows) + ", " + std::to_string(columns) + ")";
+std::string format_text(StoredKind kind, int64_t rows, int64_t columns) {
+  return std::string(kind.split ? "split " : "") + type_traits(kind.type).name + " (" + std::to_string(rows) + ", " + std::to_string(columns) + ")";
 }
 
 }  // namespace
@@ -85,12 +85,13 @@ std::vector<const Kernels*> runnable_tables() {
   return {tables, tables + count};
 }
 
-const std::vector<TensorType>& stored_types() {
-  static const std::vector<TensorType> types = {
-      TensorType::f32,  TensorType::f16,  TensorType::bf16, TensorType::q4_0,   TensorType::q4_1,
-      TensorType::q5_0, TensorType::q5_1, TensorType::q8_0, TensorType::q2_k,   TensorType::q3_k,
-      TensorType::q4_k, TensorType::q5_k, TensorType::q6_k, TensorType::iq4_nl, TensorType::iq4_xs};
-  return types;
+const std::vector<StoredKind>& stored_kinds() {
+  static const std::vector<StoredKind> kinds = {
+      {TensorType::f32},  {TensorType::f16},  {TensorType::bf16}, {TensorType::q4_0},   {TensorType::q4_1},
+      {TensorType::q5_0}, {TensorType::q5_1}, {TensorType::q8_0}, {TensorType::q2_k},   {TensorType::q3_k},
+      {TensorType::q4_k}, {TensorType::q5_k}, {TensorType::q6_k}, {TensorType::iq4_nl}, {TensorType::iq4_xs},
+      {TensorType::q8_0, true}};
+  return kinds;
 }
 
 std::vector<std::byte> random_stored(TensorType type, int64_t rows, int64_t columns, int exponent, Random& random,
@@ -113,25 +114,33 @@ std::vector<std::byte> random_stored(TensorType type, int64_t rows, int64_t colu
   return stored;
 }
 
-MatrixCase::MatrixCase(TensorType type, int64_t rows, int64_t columns, Random& random, std::optional<uint8_t> fill)
-    : name(format_text(type, rows, columns)),
-      stored(random_stored(type, rows, columns, 0, random, fill)),
-      row_bytes(static_cast<int64_t>(stored.size()) / rows),
+MatrixCase::MatrixCase(StoredKind kind, int64_t rows, int64_t columns, Random& random, std::optional<uint8_t> fill)
+    : name(format_text(kind, rows, columns)),
+      stored(random_stored(kind.type, rows, columns, 0, random, fill)),
       values(static_cast<size_t>(rows * columns)) {
-  matrix.format = format_for(type);
+  matrix.format = kind.split ? Format::s8 : format_for(kind.type);
   matrix.rows = rows;
   matrix.columns = columns;
   matrix.geometry = group_geometry(matrix.format, columns);
   memory_ = AlignedArray<std::byte>(matrix.num_bytes());
   matrix.data = memory_.data();
+  pack(kind);
+  for (int64_t row = 0; row < rows; ++row)
+    dequantize_row(kind.type, stored.data() + row * row_bytes(), columns, values.data() + row * columns);
+}
+
+void MatrixCase::pack(StoredKind kind) {
+  const auto writable = [&](const std::byte* part) { return memory_.data() + (part - matrix.data); };
   for (int64_t group = 0; group < matrix.num_groups(); ++group) {
     const std::byte* group_stored[group_rows] = {};
-    for (int64_t r = 0; r < group_rows && group * group_rows + r < rows; ++r)
-      group_stored[r] = stored.data() + (group * group_rows + r) * row_bytes;
-    pack_group(type, group_stored, columns, memory_.data() + group * matrix.geometry.bytes);
+    for (int64_t r = 0; r < group_rows && group * group_rows + r < matrix.rows; ++r)
+      group_stored[r] = stored.data() + (group * group_rows + r) * row_bytes();
+    if (kind.split)
+      pack_split_group(group_stored, matrix.columns, writable(matrix.group(group)), writable(matrix.low_group(group)),
+                       writable(matrix.low_norms(group)));
+    else
+      pack_group(kind.type, group_stored, matrix.columns, writable(matrix.group(group)));
   }
-  for (int64_t row = 0; row < rows; ++row)
-    dequantize_row(type, stored.data() + row * row_bytes, columns, values.data() + row * columns);
 }
 
 void fail_at(const std::string& where, double found, double wanted) {

@@ -30,8 +30,13 @@ class Random {
 // Every table that this processor runs.
 std::vector<const Kernels*> runnable_tables();
 
-// The 15 stored types; two of them share a packed format.
-const std::vector<TensorType>& stored_types();
+// A stored type and, for Q8_0, which of its two packed formats: whole codes, or split ones for an output head.
+struct StoredKind {
+  TensorType type;
+  bool split = false;
+};
+// The 15 stored types, Q8_0 in both formats.
+const std::vector<StoredKind>& stored_kinds();
 
 // Random bit patterns of `rows` rows as stored, with finite scales; values reach about 2^exponent. With `fill` every
 // byte but the half scales is that one.
@@ -40,15 +45,19 @@ std::vector<std::byte> random_stored(TensorType type, int64_t rows, int64_t colu
 
 // A random matrix: as stored, packed, and in float32.
 struct MatrixCase {
-  MatrixCase(TensorType type, int64_t rows, int64_t columns, Random& random, std::optional<uint8_t> fill = std::nullopt);
+  MatrixCase(StoredKind kind, int64_t rows, int64_t columns, Random& random,
+             std::optional<uint8_t> fill = std::nullopt);
+
+  int64_t row_bytes() const { return static_cast<int64_t>(stored.size()) / matrix.rows; }
 
   std::string name;             // such as "Q4_K (40, 256)"
   std::vector<std::byte> stored;
-  int64_t row_bytes;            // of `stored`
   PackedMatrix matrix;
   std::vector<float> values;    // (rows, columns), of dequantize_row
 
  private:
+  void pack(StoredKind kind);
+
   AlignedArray<std::byte> memory_;
 };
 

@@ -9,6 +9,7 @@
 namespace {
 
 using gemcut::block_columns;
+using gemcut::Format;
 using gemcut::group_rows;
 using gemcut::Inputs;
 using gemcut::InputRows;
@@ -18,6 +19,7 @@ using gemcut::testing::check_close;
 using gemcut::testing::check_same_bits;
 using gemcut::testing::MatrixCase;
 using gemcut::testing::Random;
+using gemcut::testing::StoredKind;
 
 // One matrix and its inputs in the form its format wants.
 struct Product {
@@ -35,7 +37,8 @@ struct Product {
   int64_t num_blocks() const { return (weights.matrix.columns + block_columns - 1) / block_columns; }
 
   // Products of all weight rows, inputs `tile` at a time, columns `cut` blocks at a time.
-  gemcut::AlignedArray<float> multiply(int64_t tile, int64_t cut) const {
+  gemcut::AlignedArray<float> multiply(int64_t tile, int64_t cut, bool screen = false) const {
+    const Format format = screen ? Format::s8_screen : weights.matrix.format;
     gemcut::AlignedArray<float> out(rows * stride);
     for (int64_t i = 0; i < rows * stride; ++i) out.data()[i] = NAN;  // a kernel must not read what it has not written
     gemcut::MatmulArgs args;
@@ -46,6 +49,7 @@ struct Product {
     for (int64_t group = 0; group < weights.matrix.num_groups(); ++group)
       for (int64_t first = 0; first < rows; first += tile) {
         args.group = weights.matrix.group(group);
+        args.low = format == Format::s8 ? weights.matrix.low_group(group) : nullptr;
         args.next = tile > 2 ? weights.matrix.data : nullptr;  // only fetched ahead
         args.first_row = first;
         args.num_rows = std::min(tile, rows - first);
@@ -53,7 +57,7 @@ struct Product {
         for (int64_t block = 0; block < num_blocks(); block += cut) {
           args.first_block = block;
           args.end_block = std::min(num_blocks(), block + cut);
-          kernels.matmul[static_cast<int>(weights.matrix.format)](args);
+          kernels.matmul[static_cast<int>(format)](args);
         }
       }
     return out;
@@ -117,9 +121,9 @@ std::vector<int64_t> widths(TensorType type) {
 
 TEST(kernels_matmul_equals_double_precision) {
   Random random(3);
-  for (const TensorType type : gemcut::testing::stored_types())
-    for (const int64_t columns : widths(type)) {
-      const MatrixCase one(type, 24, columns, random);
+  for (const StoredKind kind : gemcut::testing::stored_kinds())
+    for (const int64_t columns : widths(kind.type)) {
+      const MatrixCase one(kind, 24, columns, random);
       for (const Kernels* kernels : gemcut::testing::runnable_tables()) {
         const Product product(*kernels, one, 9, random);
         product.check(product.multiply(9, product.num_blocks()).data());
@@ -129,9 +133,9 @@ TEST(kernels_matmul_equals_double_precision) {
 
 TEST(kernels_matmul_is_the_same_to_the_bit_for_every_number_of_inputs_and_cut_of_the_columns) {
   Random random(4);
-  for (const TensorType type : gemcut::testing::stored_types())
-    for (const int64_t columns : {gemcut::type_traits(type).block_values * 3, int64_t{2304}}) {
-      const MatrixCase one(type, 16, columns, random);
+  for (const StoredKind kind : gemcut::testing::stored_kinds())
+    for (const int64_t columns : {gemcut::type_traits(kind.type).block_values * 3, int64_t{2304}}) {
+      const MatrixCase one(kind, 16, columns, random);
       for (const Kernels* kernels : gemcut::testing::runnable_tables()) {
         const Product product(*kernels, one, 64, random);
         const auto whole = product.multiply(1, product.num_blocks());
@@ -148,10 +152,10 @@ TEST(kernels_matmul_is_the_same_to_the_bit_for_every_number_of_inputs_and_cut_of
 // Codes and inputs at their ends: what a 16-bit sum of two products would not hold.
 TEST(kernels_matmul_of_largest_codes_and_inputs_does_not_overflow) {
   Random random(5);
-  for (const TensorType type : gemcut::testing::stored_types()) {
-    if (gemcut::type_traits(type).block_values == 1) continue;
+  for (const StoredKind kind : gemcut::testing::stored_kinds()) {
+    if (gemcut::type_traits(kind.type).block_values == 1) continue;
     for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
-      const MatrixCase one(type, 16, 512, random, static_cast<uint8_t>(fill));
+      const MatrixCase one(kind, 16, 512, random, static_cast<uint8_t>(fill));
       for (const Kernels* kernels : gemcut::testing::runnable_tables()) {
         Product product(*kernels, one, 4, random);
         for (int64_t t = 0; t < 4; ++t) {
@@ -160,6 +164,39 @@ TEST(kernels_matmul_of_largest_codes_and_inputs_does_not_overflow) {
           product.inputs.set(*kernels, t, 0, 512, ends.data());
         }
         product.check(product.multiply(4, product.num_blocks()).data(), 4.0);
+      }
+    }
+  }
+}
+
+// Without the lower bits: as if all were 4, and no further from the whole product than their norm allows.
+TEST(kernels_matmul_of_upper_bits_alone_is_within_the_norm_of_the_lower_ones) {
+  Random random(8);
+  const MatrixCase one({TensorType::q8_0, true}, 40, 640, random);
+  MatrixCase upper({TensorType::q8_0, true}, 40, 640, random);
+  upper.stored = one.stored;
+  for (size_t i = 0; i < upper.stored.size(); ++i)
+    if (i % 34 > 1) upper.stored[i] = (upper.stored[i] & std::byte{0xf8}) | std::byte{4};
+  for (int64_t r = 0; r < 40; ++r)
+    gemcut::dequantize_row(TensorType::q8_0, upper.stored.data() + r * upper.row_bytes(), 640, upper.values.data() + r * 640);
+  for (const Kernels* kernels : gemcut::testing::runnable_tables()) {
+    Random same(9);
+    const Product product(*kernels, one, 5, same);
+    Product wanted(*kernels, upper, 5, same);
+    wanted.inputs = InputRows(640, 5, {Format::s8});
+    Random again(9);
+    for (int64_t t = 0; t < 5; ++t) wanted.inputs.set(*kernels, t, 0, 640, again.floats(640, 1.5f).data());
+    const auto screened = product.multiply(5, 20, true), whole = product.multiply(5, 20);
+    wanted.check(screened.data());
+    check_same_bits(product.where() + ", one by one", product.multiply(1, 20, true).data(), screened.data(), 5 * product.stride);
+    for (int64_t t = 0; t < 5; ++t) {
+      double squares = 0;
+      for (int64_t c = 0; c < 640; ++c) squares += product.input(t, c) * product.input(t, c);
+      for (int64_t r = 0; r < 40; ++r) {
+        float norm;
+        gemcut::dequantize_row(TensorType::f16, one.matrix.low_norms(r / 16) + r % 16 * 2, 1, &norm);
+        const int64_t at = t * product.stride + r;
+        check_close(product.where(), screened.data()[at], whole.data()[at], norm * std::sqrt(squares) * 1.001);
       }
     }
   }

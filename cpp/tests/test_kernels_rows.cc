@@ -278,6 +278,22 @@ TEST(kernels_arg_max_of_rows_that_are_minus_infinity) {
     }
 }
 
+TEST(kernels_largest_sum_equals_double_precision) {
+  Random random(20);
+  for (const Kernels* kernels : runnable_tables())
+    for (const int64_t count : {16, 32, 1024})
+      for (const float factor : {0.0f, 1.5f, 300.0f}) {
+        const std::vector<float> x = random.floats(count, 3.0f);
+        const auto norms = gemcut::testing::random_stored(gemcut::TensorType::f16, 1, count, -2, random);
+        std::vector<float> norm(x.size());
+        gemcut::dequantize_row(gemcut::TensorType::f16, norms.data(), count, norm.data());
+        double wanted = -1e300;
+        for (size_t i = 0; i < x.size(); ++i) wanted = std::max(wanted, x[i] + static_cast<double>(factor) * norm[i]);
+        check_close(at(*kernels, "largest_sum", count), kernels->largest_sum(x.data(), norms.data(), factor, count), wanted,
+                    std::abs(wanted) * 2.5e-7);
+      }
+}
+
 TEST(kernels_sum_exp_equals_double_precision) {
   Random random(19);
   for (const Kernels* kernels : runnable_tables())

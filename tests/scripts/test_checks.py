@@ -1,6 +1,8 @@
 """The checks of `make check` see what they are there to see."""
 
 import importlib.util
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,6 +43,65 @@ def script(monkeypatch):
 )
 def test_budgets(script, source, expected):
     assert list(script("check_budgets").passed_limits(source)) == expected
+
+
+BODY = "  x = 1;\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param("int x;\n" * 501, [":1: 501 lines, at most 500."], id="file"),
+        pytest.param(
+            f"namespace a {{\nint f(int b) {{\n{BODY * 61}}}\n}}\n",
+            [":2: f has 61 lines, at most 60."],
+            id="function",
+        ),
+        pytest.param(
+            f"struct S {{\n  S() : a_(1), b_{{2}} {{}}\n  void g() const {{\n{BODY * 61}  }}\n}};\n",
+            [":3: g has 61 lines, at most 60."],
+            id="method",
+        ),
+        pytest.param(f"// {{ f(\nint f() {{\n{BODY * 60}}}\nint g() {{\n{BODY * 60}}}\n", [], id="two-functions"),
+        pytest.param('const char* a = R"({ f(})";\nint g() { return 1; }\n', [], id="braces-in-texts"),
+        pytest.param(f"const int a[] = {{\n{'  1,' * 3}\n}};\nenum class E {{\n{'  a,' * 99}\n}};\n", [], id="tables"),
+        pytest.param(
+            f"int f({', '.join(f'A<int, 2> a{i}' for i in range(11))}) {{\n}}\n",
+            [":1: f has 11 parameters, at most 10."],
+            id="parameters",
+        ),
+    ],
+)
+def test_budgets_of_cpp(script, source, expected):
+    assert list(script("check_budgets").passed_cpp_limits(source)) == expected
+
+
+def test_generated_sources_may_be_long(script):
+    is_generated = script("check_budgets").is_generated
+    assert is_generated("// Tables. Written by scripts/x.py; do not edit.\nint x;\n")
+    assert not is_generated("// Tables.\n// do not edit\n")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None or shutil.which("nm") is None, reason="needs g++ and nm")
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        pytest.param("inline int f() { return 1; }\nint g() { return f(); }", ["f()"], id="shared"),
+        pytest.param(
+            "namespace gemcut { namespace isa_fake { inline int f() { return 1; } int g() { return f(); } } }",
+            [],
+            id="its-own",
+        ),
+        pytest.param("static int f() { return 1; }\nint g() { return f(); }", [], id="local"),
+    ],
+)
+def test_functions_shared_between_instruction_sets(script, tmp_path, source, found):
+    (tmp_path / "isa_fake.cc").write_text(source)
+    subprocess.run(["g++", "-c", "isa_fake.cc", "-o", "isa_fake.cc.o"], cwd=tmp_path, check=True)
+    problems = script("check_isa_symbols").shared_functions(tmp_path / "isa_fake.cc.o")
+    assert problems == [
+        f"isa_fake.cc.o: {name} is shared with other objects; put it into namespace isa_fake." for name in found
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from gemcut.engine.extension import native
 from gemcut.errors import BackendError, ContextLengthError, UsageError
 from gemcut.interfaces import DecodedTokens, SamplingOptions
 
+PREFIX_CACHE_BYTES = 512 << 20
+
 
 class NativeKVCache:
     """Keys and values of B sequences in the engine; see `gemcut.interfaces.KVCache`.
@@ -41,6 +43,11 @@ class NativeKVCache:
         """Memory of the keys and values."""
         return self._batch.num_bytes
 
+    @property
+    def num_reused(self) -> list[int]:
+        """Tokens of each sequence that did not have to be computed: another text of this model began with them."""
+        return self._batch.num_reused
+
 
 class NativeLanguageModel:
     """A decoder on the C++ engine. Threads may share it; their calls take turns.
@@ -50,6 +57,10 @@ class NativeLanguageModel:
         dtype: "auto" keeps keys and values in bfloat16, "float32" in float32. Weights stay as they are stored.
         threads: CPU threads; None for every core this process may use.
         layout_folder: Where the packed weights are kept for the next start; None for memory only.
+        prefix_cache_bytes: Memory for sequences that have ended. A new prompt with the same beginning goes on from
+            them, or from one that is alive; the answer is the same to the last bit. 0: every prompt is computed.
+        prompt_lookup: Whether greedy decoding of one sequence tries several tokens at once, taken from the text's own
+            past; the answer is the same. None for yes, unless the environment has GEMCUT_PROMPT_LOOKUP=0.
 
     Attributes:
         config, engine, dtype, device, num_threads: See `gemcut.interfaces.LanguageModel`; `dtype` is how most weights
@@ -73,6 +84,8 @@ class NativeLanguageModel:
         dtype: str = "auto",
         threads: int | None = None,
         layout_folder: str | os.PathLike[str] | None = None,
+        prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+        prompt_lookup: bool | None = None,
     ) -> None:
         if dtype not in ("auto", "float32"):
             raise UsageError(
@@ -81,6 +94,7 @@ class NativeLanguageModel:
             )
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}, expected at least 1.")
+        _check_bytes(prefix_cache_bytes)
         self.config = checkpoint.config
         self._engine: Any = native().Engine(
             checkpoint.handle,
@@ -88,7 +102,10 @@ class NativeLanguageModel:
             float32_cache=dtype == "float32",
             use_layout_cache=layout_folder is not None,
             layout_folder=os.fspath(layout_folder) if layout_folder is not None else "",
+            prefix_cache_bytes=prefix_cache_bytes,
         )
+        is_off = os.environ.get("GEMCUT_PROMPT_LOOKUP") == "0"
+        self._engine.prompt_lookup = not is_off if prompt_lookup is None else prompt_lookup
         self.dtype: str = self._engine.dtype
         self.num_threads: int = self._engine.num_threads
         self.isa: str = self._engine.isa
@@ -100,6 +117,35 @@ class NativeLanguageModel:
         """See `gemcut.interfaces.LanguageModel.num_compiled`: nothing is compiled while it runs."""
         self._opened()
         return 0
+
+    @property
+    def prefix_cache_bytes(self) -> int:
+        """Limit of the memory that ended sequences keep; less than before frees at once, and 0 reuses nothing."""
+        return self._opened().prefix_cache_limit
+
+    @prefix_cache_bytes.setter
+    def prefix_cache_bytes(self, limit: int) -> None:
+        _check_bytes(limit)
+        self._opened().prefix_cache_limit = limit
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that ended sequences keep now."""
+        return self._opened().prefix_cache_bytes
+
+    @property
+    def prompt_lookup(self) -> bool:
+        """Whether greedy decoding of one sequence tries several tokens at once; the answer is the same."""
+        return self._opened().prompt_lookup
+
+    @prompt_lookup.setter
+    def prompt_lookup(self, is_on: bool) -> None:
+        self._opened().prompt_lookup = is_on
+
+    @property
+    def lookup_counts(self) -> tuple[int, int]:
+        """Tokens that greedy decoding tried ahead since the model was loaded, and those of them that were right."""
+        return self._opened().lookup_counts
 
     def new_cache(self, batch_size: int, max_tokens: int) -> NativeKVCache:
         """See `gemcut.interfaces.LanguageModel.new_cache`."""
@@ -136,6 +182,26 @@ class NativeLanguageModel:
         )
         return DecodedTokens(*arrays)
 
+    def save_state(self, cache: NativeKVCache, path: str | os.PathLike[str], row: int = 0) -> None:
+        """Write one sequence's tokens, keys and values to a file, for `load_state` in this or another process.
+
+        Raises:
+            UsageError: there is no such row, or it is empty.
+            BackendError: the disk refuses; what was at `path` before is still there.
+        """
+        self._opened()
+        cache._batch.save_state(row, os.fspath(path))
+
+    def load_state(self, path: str | os.PathLike[str], max_tokens: int) -> NativeKVCache:
+        """A cache of one sequence out of a file of `save_state`; it goes on exactly as the saved one would.
+
+        Raises:
+            NotFoundError: there is no such file.
+            CheckpointError: it is damaged, or of another model, version or dtype of keys and values.
+            ContextLengthError: it has more than `max_tokens` tokens, or the model's context is shorter than those.
+        """
+        return NativeKVCache(self._opened().load_state(os.fspath(path), max_tokens), 1, max_tokens)
+
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """See `gemcut.interfaces.LanguageModel.logits`."""
         return self._opened().logits(self._whole(token_ids))
@@ -149,7 +215,7 @@ class NativeLanguageModel:
         return self._opened().hidden_states(self._whole(token_ids))
 
     def close(self) -> None:
-        """Free the weights, and the keys and values of every cache; later calls raise."""
+        """Free the weights, and the keys and values of every cache and ended sequence; later calls raise."""
         if self._engine is not None:
             self._engine.close()
         self._engine = None
@@ -197,6 +263,11 @@ class NativeLanguageModel:
         longest = int(lengths.max(initial=0)) + num_steps
         if longest > cache.capacity:
             raise ContextLengthError(f"a sequence of {longest} tokens does not fit the cache of {cache.capacity}.")
+
+
+def _check_bytes(limit: int) -> None:
+    if limit < 0:
+        raise UsageError(f"prefix_cache_bytes is {limit}, expected at least 0.")
 
 
 def _as_list(token_ids: Sequence[int], vocab_size: int) -> list[int]:
