@@ -126,6 +126,8 @@ check: $(INSTALLED_ALL) ## Format, lint, types, import layers, size budgets, doc
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/check_budgets.py
 	$(BIN)/python scripts/check_isa_symbols.py
+	$(BIN)/python scripts/cpp_tables.py --check
+	$(BIN)/python scripts/cpp_text_tables.py --check
 	$(BIN)/python scripts/cli_docs.py --check
 	$(BIN)/python scripts/model_docs.py --check
 	$(BIN)/python scripts/check_docs.py
@@ -136,6 +138,8 @@ format: $(INSTALLED_ALL) ## Format the code and sort its imports
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED_ALL) ## Write what is generated: docs/cli.md, the table of docs/models.md, the notebooks' outputs
+	$(BIN)/python scripts/cpp_tables.py
+	$(BIN)/python scripts/cpp_text_tables.py
 	$(BIN)/python scripts/cli_docs.py
 	$(BIN)/python scripts/model_docs.py
 	$(BIN)/python scripts/run_notebooks.py

@@ -150,6 +150,18 @@ void Batch::prefill(const std::vector<std::vector<int32_t>>& token_ids, const In
   store_all(check);
 }
 
+// Gives an empty row a sequence that holds a beginning; where there is no memory for two, all of the row is computed.
+template <class Make>
+void Batch::replace(Row& row, Make&& make) {
+  try {
+    row.sequence = make();
+    row.num_reused = row.sequence->length();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::out_of_memory) throw;
+    engine_->prefix_cache_->clear();
+  }
+}
+
 // Takes over the longest beginning of a new row's prompt: from an ended sequence, from what another row has stored, or
 // from a row before it in this batch once that has computed it. The last token is always computed: its logits are needed.
 void Batch::reuse(Row& row) {
@@ -171,12 +183,8 @@ void Batch::reuse(Row& row) {
   }
   row.num_shared = longest;
   if (row.leader) return;
-  std::unique_ptr<Sequence> sequence;
-  if (stored) sequence = engine.fork(*stored, capacity_, longest);
-  else if (kept) sequence = ended.take(row.token_ids, capacity_);
-  if (!sequence) return;
-  row.sequence = std::move(sequence);
-  row.num_reused = row.sequence->length();
+  if (stored) replace(row, [&] { return engine.fork(*stored, capacity_, longest); });
+  else if (kept) replace(row, [&] { return ended.take(row.token_ids, capacity_); });
 }
 
 // Rows before a row go first, so what it waits for comes.
@@ -185,8 +193,8 @@ bool Batch::waits_for_leader(Row& row) {
   const Sequence& first = *row.leader->sequence;
   if (first.length() < row.num_shared) return true;
   Engine& engine = engine_->engine();
-  row.num_reused = engine.restorable(first, row.num_shared);
-  if (row.num_reused > 0) row.sequence = engine.fork(first, capacity_, row.num_reused);
+  const int64_t length = engine.restorable(first, row.num_shared);
+  if (length > 0) replace(row, [&] { return engine.fork(first, capacity_, length); });
   row.leader = nullptr;
   return false;
 }

@@ -73,6 +73,8 @@ class Batch {
   void check_room(const std::vector<std::vector<int32_t>>& token_ids) const;
   std::unique_ptr<Sequence> new_sequence();
   void reuse(Row& row);
+  template <class Make>
+  void replace(Row& row, Make&& make);
   bool waits_for_leader(Row& row);
   bool has_backlog() const;
   void store_all(const InterruptCheck& check);

@@ -379,7 +379,9 @@ std::unique_ptr<Engine> Engine::load(const Checkpoint& checkpoint, const EngineO
   const int64_t bytes = region_bytes(places);
   check_memory(bytes, "the model");
   LayoutFolder folder;
-  folder.path = !options.use_layout_cache ? "" : options.layout_folder.empty() ? default_layout_folder() : options.layout_folder;
+  folder.path = options.layout_folder;
+  if (folder.path.empty() && bytes >= min_layout_bytes) folder.path = default_layout_folder();
+  if (!options.use_layout_cache) folder.path.clear();
   folder.max_bytes = options.layout_max_bytes ? options.layout_max_bytes : default_layout_bytes;
   const std::string fingerprint = folder.path.empty() ? "" : checkpoint.fingerprint();
   std::shared_ptr<const std::byte> region = map_layout(folder, fingerprint, places);

@@ -16,7 +16,7 @@
 namespace gemcut {
 
 // Raised whenever the order of bytes in a region changes.
-inline constexpr uint32_t layout_version = 2;
+inline constexpr uint32_t layout_version = 1;
 
 struct LayoutFolder {
   std::string path;             // empty: nothing is kept
@@ -26,6 +26,8 @@ struct LayoutFolder {
 // $GEMCUT_CACHE, else gemcut inside $XDG_CACHE_HOME or ~/.cache, and in it "layouts"; as gemcut.hub.cache has it.
 std::string default_layout_folder();
 inline constexpr int64_t default_layout_bytes = int64_t{64} << 30;
+// Smaller models are packed in less time than a file is worth; only a folder that was asked for gets theirs.
+inline constexpr int64_t min_layout_bytes = int64_t{64} << 20;
 
 // The region of the kept file, mapped, not copied; null if there is none, or it is not exactly what is expected.
 std::shared_ptr<const std::byte> map_layout(const LayoutFolder& folder, const std::string& fingerprint,

@@ -1,10 +1,8 @@
 #include "engine/prefix_cache.h"
 
 #include <algorithm>
-#include <new>
+#include <exception>
 #include <utility>
-
-#include "formats/error.h"
 
 namespace gemcut {
 
@@ -63,10 +61,8 @@ void PrefixCache::keep(std::unique_ptr<Sequence> sequence) {
     if (2 * engine_.sequence_bytes(sequence->length()) < engine_.sequence_bytes(sequence->capacity()))
       sequence = engine_.fork(*sequence, sequence->length());
     kept_.push_front(std::move(sequence));
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     clear();  // no memory for a copy: what is kept for later is the first to go
-  } catch (const std::bad_alloc&) {
-    clear();
   }
   make_room();
 }

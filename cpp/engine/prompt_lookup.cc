@@ -10,7 +10,7 @@ namespace {
 constexpr double forget = 0.9;      // share of what was seen before that each new trial leaves
 constexpr double smoothing = 0.2;   // share of a new time in the smoothed one
 constexpr double least_gain = 1.05; // in tokens a second: less is not worth the risk
-constexpr double first_cost = 0.15; // of one guess more, before anything was measured
+constexpr double first_cost = 0.3;  // of one guess more, before anything was measured
 
 // The place of an n-gram in a table. Two may share it, so whoever finds one looks at the tokens too.
 uint64_t hash_of(std::span<const int32_t> token_ids) {

@@ -77,6 +77,20 @@ static inline VI dot4(VI acc, VB codes, const int8_t* x) {
   return i_dot4(acc, codes, x);
 }
 
+// The integers that a block's sums start from: what the codes' offset takes from each input's sum.
+template <int format, int rows>
+static inline void start_block(const int32_t* minus, int64_t stride, VI* whole) {
+  constexpr FormatTraits traits = format_traits[format];
+  constexpr int parts = block_columns / traits.scale_columns;
+  for (int part = 0; part < parts; ++part)
+    for (int t = 0; t < rows; ++t) {
+      if constexpr (traits.offset_shift >= 0)
+        whole[part * rows + t] = i_shift_left<traits.offset_shift>(i_set(minus[t * stride + part]));
+      else
+        whole[part * rows + t] = i_set(0);
+    }
+}
+
 // Adds blocks [first, end) of `rows` inputs, the first of which is row `row`.
 template <int format, int rows>
 static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, float* out) {
@@ -107,12 +121,7 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
       for_each_index<traits.bits>([&](auto line) { b_prefetch(ahead + 64 * line()); });
     }
     VI whole[parts][rows];
-    for (int part = 0; part < parts; ++part)
-      for (int t = 0; t < rows; ++t) {
-        const VI start = i_set(minus[t * in.blocks * parts + block * parts + part]);
-        if constexpr (traits.offset_shift >= 0) whole[part][t] = i_shift_left<traits.offset_shift>(start);
-        else whole[part][t] = i_set(0);
-      }
+    start_block<format, rows>(minus + block * parts, in.blocks * parts, &whole[0][0]);
     const auto multiply = [&](auto index, VB vector) {
       constexpr int j = index();
       constexpr int part = parts == 2 ? j / 4 : 0;
@@ -207,12 +216,10 @@ static int64_t int8_burst(int64_t rounds) {
   constexpr int chains = 12;
   VI sums[chains];
   for (int i = 0; i < chains; ++i) sums[i] = i_set(i);
-  VB codes = b_set(3);
+  const VB codes = b_set(3);
   const int8_t x[4] = {1, -2, 3, -4};
-  for (int64_t round = 0; round < rounds; ++round) {
+  for (int64_t round = 0; round < rounds; ++round)
     for (int i = 0; i < chains; ++i) sums[i] = i_dot4(sums[i], codes, x);
-    __asm__ volatile("" : "+m"(codes));
-  }
   VI total = sums[0];
   for (int i = 1; i < chains; ++i) total = i_add(total, sums[i]);
   volatile int32_t keep = i_sum(total);

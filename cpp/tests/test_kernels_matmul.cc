@@ -204,7 +204,7 @@ TEST(kernels_matmul_of_upper_bits_alone_is_within_the_norm_of_the_lower_ones) {
 
 TEST(kernels_matmul_of_no_inputs_writes_nothing) {
   Random random(6);
-  const MatrixCase one(TensorType::q8_0, 16, 64, random);
+  const MatrixCase one({TensorType::q8_0}, 16, 64, random);
   for (const Kernels* kernels : gemcut::testing::runnable_tables()) {
     gemcut::MatmulArgs args;
     args.group = one.matrix.group(0);
