@@ -42,9 +42,11 @@ def interrupted_beyond() -> Callable[..., contextlib.AbstractContextManager[None
         def ring(*_: Any) -> None:
             if is_armed and cache.lengths[0] > length:
                 raise KeyboardInterrupt
+            if is_armed:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005)  # anew each time: a slow handler must not meet itself
 
         before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
         try:
             yield
         finally:
