@@ -1,6 +1,6 @@
 """Measure the C++ engine against llama.cpp on one GGUF file, in minutes: few runs, settings of the peer by hand.
 
-    python benchmarks/quick_engine.py FILE.gguf [--threads N] [--peer-flags "--no-repack"] [--works decode,prefill,batch]
+    python benchmarks/quick_engine.py FILE.gguf [--threads N] [--peer-flags=--no-repack] [--works decode,prefill]
 
 The whole comparison, with the peer's best settings found for each row, is bench_engine.py. Prints one JSON line a work.
 """
