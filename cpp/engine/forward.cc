@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "engine/packing.h"
 
@@ -17,6 +18,7 @@ constexpr int64_t product_bytes = 20'000;  // weights of one item, so that claim
 constexpr int64_t cached_blocks = 32;      // columns / 32 whose weights and inputs stay in the first-level cache
 constexpr int64_t head_rows = 32;          // rows of logits computed at once
 constexpr float rounding_slack = 1e-3f;    // far above what two orders of float32 sums of one logit can differ
+constexpr double largest_screened_caps = 4;  // up to there rounding_slack is more than a soft cap's own rounding
 
 int64_t round16(int64_t value) { return (value + 15) / 16 * 16; }
 
@@ -430,6 +432,9 @@ bool Forward::best_logit(int64_t which, float* out, float* group_max) {
     multiply_group({&weights_.head, out, vocab_stride_}, group, nullptr, head_inputs_, 1);
     const float exact = out[group * group_rows + lane];
     least = exact - rounding_slack * (1.0f + std::abs(exact));
+    // Logits far above the cap become the cap itself, and the lowest of equal ones counts: all must be computed.
+    const double cap = config_.final_logit_softcapping.value_or(0.0);
+    if (cap > 0 && std::abs(exact) > largest_screened_caps * cap) least = std::numeric_limits<float>::infinity();
   };
   pool_.run([&](int thread) {
     pool_.share(thread, 1, [&](int64_t, int64_t) { head_input(which, 0); }, [&] { factor = screened_norm(); });
