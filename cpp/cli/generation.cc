@@ -8,6 +8,7 @@
 #include "cli/random_numbers.h"
 #include "cli/terminal.h"
 #include "engine/chat_markers.h"
+#include "engine/prompt_lookup.h"
 #include "formats/json.h"
 #include "formats/message.h"
 
@@ -124,22 +125,40 @@ Answer generate(const Model& model, Sequence& sequence, const std::vector<int32_
   RandomNumbers random(options.seed);
   InterruptGuard guard;
   std::vector<int32_t> seen = prompt_ids;
-  std::vector<int32_t> next(prompt_ids.begin() + sequence.length(), prompt_ids.end());
+  const bool best_only = needs_best_only(options.sampling, false, -1);
+  PromptLookup lookup;
+  // The tokens that follow `seen`; their last one's row is the head's last.
+  const auto choose = [&]() -> std::vector<int32_t> {
+    size_t row = 0;
+    std::vector<int32_t> chosen;
+    if (best_only && answer.completion_tokens) {
+      chosen = decode_with_lookup(*model.engine, sequence, seen, limit - answer.completion_tokens, lookup);
+      row = chosen.size() - 1;
+      chosen.pop_back();
+    } else {
+      const Work work{&sequence, std::span(seen).subspan(static_cast<size_t>(sequence.length()))};
+      model.engine->step({&work, 1}, guard.flag(), best_only);
+    }
+    const float uniform = options.sampling.temperature > 0 ? random.next() : 0;
+    chosen.push_back(choose_token(model.engine->head(row), vocab_size, options.sampling, uniform, seen, answer.token_ids, {}, -1)
+                         .token_id);
+    return chosen;
+  };
   try {
     while (answer.finish_reason.empty()) {
       const auto begin = Clock::now();
-      const Work work{&sequence, next};
-      model.engine->step({&work, 1}, guard.flag(), needs_best_only(options.sampling, false, -1));
-      const float uniform = options.sampling.temperature > 0 ? random.next() : 0;
-      const Choice choice = choose_token(model.engine->head(0), vocab_size, options.sampling, uniform, seen,
-                                         answer.token_ids, {}, -1);
+      const std::vector<int32_t> chosen = choose();
       (answer.completion_tokens ? answer.decode_seconds : answer.prefill_seconds) += seconds_since(begin);
-      seen.push_back(choice.token_id);
-      next = {choice.token_id};
-      writer.push(choice.token_id, answer);
-      if (answer.finish_reason.empty() && answer.completion_tokens >= limit) answer.finish_reason = "length";
+      for (size_t i = 0; i < chosen.size() && answer.finish_reason.empty(); ++i) {
+        seen.push_back(chosen[i]);
+        writer.push(chosen[i], answer);
+        if (answer.finish_reason.empty() && answer.completion_tokens >= limit) answer.finish_reason = "length";
+      }
       if (answer.finish_reason.empty() && guard.was_interrupted()) answer.finish_reason = "interrupted";
     }
+    // Guesses behind an answer's end are not part of the text.
+    const auto stored = static_cast<int64_t>(seen.size()) - 1;
+    if (sequence.length() > stored) model.engine->truncate(sequence, stored);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::cancelled) throw;
     answer.finish_reason = "interrupted";

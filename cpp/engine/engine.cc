@@ -1,16 +1,19 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <system_error>
 #include <thread>
 
 #include "engine/forward.h"
 #include "engine/layout_file.h"
 #include "engine/machine.h"
+#include "engine/mapping_guard.h"
 #include "engine/sequence.h"
 #include "engine/state_file.h"
 #include "engine/thread_pool.h"
@@ -19,6 +22,9 @@
 
 namespace gemcut {
 namespace {
+
+constexpr int most_threads = 4096;
+constexpr int64_t prompt_rows = 64;  // from which a pass is arithmetic more than reading
 
 std::string gibibytes(int64_t bytes) {
   const auto hundredths = static_cast<int64_t>(std::llround(static_cast<double>(bytes) / (1 << 30) * 100));
@@ -33,6 +39,18 @@ void check_memory(int64_t needed, const std::string& what) {
                                               gibibytes(available) +
                                               " is available. Take a smaller model or context, or free memory.");
 }
+
+// Lengths that sequences had before a pass; a pass that fails leaves them as they were.
+class Lengths {
+ public:
+  void note(CpuSequence& sequence) { before_.emplace_back(&sequence, sequence.length()); }
+  void take_back() {
+    for (const auto& [sequence, length] : before_) sequence->truncate(length);
+  }
+
+ private:
+  std::vector<std::pair<CpuSequence*, int64_t>> before_;
+};
 
 class CpuEngine : public Engine {
  public:
@@ -80,8 +98,11 @@ class CpuEngine : public Engine {
   void start_moving();
   void move_weights();
   StateKey state_key();
+  void check_region() const;
   void check_work(std::span<const Work> work) const;
   void check_context(int64_t max_tokens) const;
+  template <class Use>
+  bool run_pass(std::span<const Work> work, size_t& current, size_t& done, Lengths& lengths, Use&& use);
   template <class Use>
   void run_passes(std::span<const Work> work, const std::atomic<bool>* cancel, Use&& use);
 
@@ -97,6 +118,7 @@ class CpuEngine : public Engine {
   mutable std::mutex mutex_;            // one pass at a time; the weights change place between passes
   std::thread mover_;
   std::atomic<bool> stop_moving_{false};
+  std::atomic<bool> takes_prompt_{false};
   const std::shared_ptr<CacheMemory> cache_memory_ = std::make_shared<CacheMemory>();
   std::vector<float> head_logits_, head_max_;
   std::vector<int64_t> head_rows_;      // of each work; -1: none
@@ -104,22 +126,37 @@ class CpuEngine : public Engine {
 };
 
 // Weights that were mapped start at once, but come through small pages, which costs up to a third of the memory's
-// speed. After the first pass they move to memory of their own in large ones, part by part, beside the work.
+// speed. After the first pass they move to memory of their own in large ones, part by part, beside the work; but not
+// beside a prompt, which wants every core and loses little to small pages.
 void CpuEngine::start_moving() {
   if (!from_layout_file_ || mover_.joinable() || stop_moving_) return;
   if (available_memory_bytes() < weights_.bytes + weights_.bytes / 4) return;
-  mover_ = std::thread([this] { move_weights(); });
+  try {
+    mover_ = std::thread([this] { move_weights(); });
+  } catch (const std::system_error&) {
+    stop_moving_ = true;  // the system gives no thread: the mapped weights go on serving
+  }
 }
 
 void CpuEngine::move_weights() {
   try {
     const std::shared_ptr<std::byte> memory = allocate_region(weights_.bytes);
-    if (!move_region(weights_.region.get(), weights_.bytes, memory.get(), stop_moving_)) return;
+    const auto go_on = [this] {
+      while (takes_prompt_ && !stop_moving_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      return !stop_moving_;
+    };
+    if (!move_region(weights_.region.get(), weights_.bytes, memory.get(), go_on)) return;
     const std::lock_guard lock(mutex_);
-    weights_ = bind_weights(config_, places_, memory);
-  } catch (const Error&) {
+    if (!is_mapping_damaged(weights_.region.get())) weights_ = bind_weights(config_, places_, memory);
+  } catch (const std::exception&) {
     stop_moving_ = true;  // no memory for it: the mapped weights go on serving
   }
+}
+
+void CpuEngine::check_region() const {
+  if (is_mapping_damaged(weights_.region.get()))
+    throw Error(ErrorKind::checkpoint, "[engine.engine] the model's kept layout was cut short while it was in use, expected "
+                                       "all of its bytes. Load the model again.");
 }
 
 std::string CpuEngine::dtype() const {
@@ -234,34 +271,49 @@ void CpuEngine::check_work(std::span<const Work> work) const {
 // Cuts the work into passes; after each, use(work index of each row, index in its work of each row).
 template <class Use>
 void CpuEngine::run_passes(std::span<const Work> work, const std::atomic<bool>* cancel, Use&& use) {
-  std::vector<PassRow> rows;
-  std::vector<std::pair<size_t, size_t>> origins;
   size_t current = 0, done = 0;
   while (current < work.size()) {
     if (cancel && cancel->load(std::memory_order_relaxed))
       throw Error(ErrorKind::cancelled, "[engine.engine] the pass was cancelled.");
-    rows.clear();
-    origins.clear();
-    while (current < work.size() && static_cast<int64_t>(rows.size()) < max_pass_rows) {
-      auto& sequence = static_cast<CpuSequence&>(*work[current].sequence);
-      const size_t room = static_cast<size_t>(max_pass_rows) - rows.size();
-      const size_t count = std::min(room, work[current].token_ids.size() - done);
-      const int64_t position = sequence.length();
-      for (size_t i = 0; i < count; ++i) {
-        rows.push_back({&sequence, position + static_cast<int64_t>(i), work[current].token_ids[done + i]});
-        origins.emplace_back(current, done + i);
-      }
-      sequence.append(work[current].token_ids.subspan(done, count));
-      done += count;
-      if (done == work[current].token_ids.size()) {
-        ++current;
-        done = 0;
-      }
+    Lengths lengths;
+    try {
+      if (!run_pass(work, current, done, lengths, use)) break;
+    } catch (...) {
+      lengths.take_back();
+      throw;
     }
-    if (rows.empty()) break;
-    forward_.run(rows);
-    use(origins);
   }
+}
+
+// One pass of what follows token `done` of work `current`, which go on to what the next one begins with.
+template <class Use>
+bool CpuEngine::run_pass(std::span<const Work> work, size_t& current, size_t& done, Lengths& lengths, Use&& use) {
+  std::vector<PassRow> rows;
+  std::vector<std::pair<size_t, size_t>> origins;
+  while (current < work.size() && static_cast<int64_t>(rows.size()) < max_pass_rows) {
+    auto& sequence = static_cast<CpuSequence&>(*work[current].sequence);
+    const size_t room = static_cast<size_t>(max_pass_rows) - rows.size();
+    const size_t count = std::min(room, work[current].token_ids.size() - done);
+    const int64_t position = sequence.length();
+    for (size_t i = 0; i < count; ++i) {
+      rows.push_back({&sequence, position + static_cast<int64_t>(i), work[current].token_ids[done + i]});
+      origins.emplace_back(current, done + i);
+    }
+    lengths.note(sequence);
+    sequence.append(work[current].token_ids.subspan(done, count));
+    done += count;
+    if (done == work[current].token_ids.size()) {
+      ++current;
+      done = 0;
+    }
+  }
+  if (rows.empty()) return false;
+  takes_prompt_ = static_cast<int64_t>(rows.size()) >= prompt_rows;
+  forward_.run(rows);
+  takes_prompt_ = false;
+  use(origins);
+  check_region();
+  return true;
 }
 
 Results CpuEngine::forward(std::span<const Work> work, const PassOptions& options, const std::atomic<bool>* cancel) {
@@ -332,13 +384,15 @@ void CpuEngine::step_all(const Work& work) {
     throw Error(ErrorKind::usage, "[engine.engine] " + std::to_string(count) + " tokens were given to step_all, expected 1 to " +
                                       std::to_string(max_rows_kept) + ".");
   check_work({&work, 1});
-  head_rows_.resize(count);
-  std::iota(head_rows_.begin(), head_rows_.end(), int64_t{0});
+  head_rows_.clear();
+  std::vector<int64_t> rows(count);
+  std::iota(rows.begin(), rows.end(), int64_t{0});
   head_logits_.resize(std::max(head_logits_.size(), count * static_cast<size_t>(forward_.logits_stride())));
   head_max_.resize(std::max(head_max_.size(), count * static_cast<size_t>(forward_.num_groups())));
   run_passes({&work, 1}, nullptr, [&](const std::vector<std::pair<size_t, size_t>>&) {
-    forward_.logits(head_rows_, head_logits_.data(), head_max_.data());
+    forward_.logits(rows, head_logits_.data(), head_max_.data());
   });
+  head_rows_ = std::move(rows);
   start_moving();
 }
 
@@ -373,6 +427,9 @@ double log_sum_exp(const Engine::HeadView& head, int64_t vocab_size) {
 std::unique_ptr<Engine> Engine::load(const Checkpoint& checkpoint, const EngineOptions& options) {
   if (options.num_threads < 0)
     throw Error(ErrorKind::usage, "[engine.engine] threads is " + std::to_string(options.num_threads) + ", expected at least 1.");
+  if (options.num_threads > most_threads)
+    throw Error(ErrorKind::usage, "[engine.engine] threads is " + std::to_string(options.num_threads) + ", expected at most " +
+                                      std::to_string(most_threads) + ".");
   choose_kernels();  // a wrong GEMCUT_ISA shows before anything is read
   auto pool = std::make_unique<ThreadPool>(options.num_threads ? options.num_threads : usable_cores());
   std::vector<WeightPlace> places = plan_weights(checkpoint);

@@ -11,11 +11,12 @@ namespace gemcut {
 namespace {
 
 constexpr int64_t kinds = 2;               // of layers: sliding, full
-constexpr int64_t ffn_rows = 64;           // rows of one tile of the feed-forward
-constexpr int64_t ffn_columns = 32;        // columns of one item: one block of the next product's input
+constexpr int64_t ffn_rows = 256;          // rows of one tile of the feed-forward: unpacking weights costs them little
+constexpr int64_t ffn_columns = 32;        // of gate and up computed at once
 constexpr int64_t serial_rows = 2;         // whose work costs less than a barrier
 constexpr int64_t product_bytes = 20'000;  // weights of one item, so that claiming it costs little beside reading it
-constexpr int64_t cached_blocks = 32;      // columns / 32 whose weights and inputs stay in the first-level cache
+constexpr int64_t cached_blocks = panel_blocks;  // columns / 32 whose weights and inputs stay in the first-level cache
+constexpr int64_t few_rows = 8;            // for which weights are read from memory once, in one piece
 constexpr int64_t head_rows = 32;          // rows of logits computed at once
 constexpr float rounding_slack = 1e-3f;    // far above what two orders of float32 sums of one logit can differ
 constexpr double largest_screened_caps = 4;  // up to there rounding_slack is more than a soft cap's own rounding
@@ -76,15 +77,20 @@ Forward::Forward(const Config& config, const Weights& weights, const Kernels& ke
       const float frequency = static_cast<float>(1.0 / std::pow(ropes[kind].rope_theta, exponent));
       inverse_frequencies_[kind].push_back(frequency / static_cast<float>(ropes[kind].factor));
     }
-  const int64_t scratch =
-      std::max(attention_scratch_floats(config.head_dim), 2 * ffn_rows * ffn_columns + 2 * ffn_columns);
-  for (int thread = 0; thread < pool.num_threads(); ++thread) scratch_.emplace_back(scratch);
+  ffn_ = AlignedArray<float>(ffn_inputs_.unit() > ffn_columns ? few_rows * ffn_width_ : 0);
+  const int64_t ffn_scratch = ffn_rows * (2 * ffn_columns + ffn_inputs_.unit());
+  const int64_t scratch = std::max(attention_scratch_floats(config.head_dim), ffn_scratch);
+  for (int thread = 0; thread < pool.num_threads(); ++thread) {
+    scratch_.emplace_back(scratch);
+    panels_.emplace_back(1);
+  }
 }
 
 void Forward::run(std::span<const PassRow> rows) {
   rows_ = rows;
   num_rows_ = static_cast<int64_t>(rows.size());
   plan_attention();
+  for (InputRows* inputs : {&hidden_inputs_, &attended_inputs_, &ffn_inputs_}) inputs->begin(kernels_, num_rows_);
   pool_.run([this](int thread) {
     embed(thread);
     for (size_t layer = 0; layer < weights_.layers.size(); ++layer) run_layer(layer, thread);
@@ -126,9 +132,7 @@ void Forward::run_layer(size_t layer, int thread) {
       [&](int64_t row) { attended_inputs_.set(kernels_, row, 0, attended_columns, row_of(attended_, row, query_width_)); });
   multiply({{&weights.o, out_.data(), width_}}, attended_inputs_, thread, &weights.gate,
            [&](int64_t row) { after_attention(layer, row); });
-  pool_.share(
-      thread, (config_.intermediate_size + ffn_columns - 1) / ffn_columns,
-      [&](int64_t item, int64_t next) { feed_forward(layer, item, next, thread); }, [] {});
+  feed_forward(layer, thread);
   multiply({{&weights.down, out_.data(), width_}}, ffn_inputs_, thread,
            layer + 1 < weights_.layers.size() ? &weights_.layers[layer + 1].q : &weights_.head,
            [&](int64_t row) { after_feed_forward(layer, row); });
@@ -166,23 +170,25 @@ void Forward::multiply(std::initializer_list<Product> products, const InputRows&
       after_item = next_product->matrix->group(group);
     }
     for (int64_t group = begin; group < end; ++group)
-      multiply_group(*product, group, group + 1 < end ? product->matrix->group(group + 1) : after_item, inputs, num_rows_);
+      multiply_group(*product, group, group + 1 < end ? product->matrix->group(group + 1) : after_item, inputs, num_rows_, thread);
   }, use_row);
 }
 
 void Forward::multiply_group(const Product& product, int64_t group, const std::byte* next, const InputRows& inputs,
-                             int64_t num_rows) {
+                             int64_t num_rows, int thread, int64_t first_row) {
   const PackedMatrix& matrix = *product.matrix;
   const int64_t blocks = (matrix.columns + block_columns - 1) / block_columns;
   // Few rows read the weights once; many go through the columns in parts that stay in the cache.
-  const int64_t step = num_rows <= 8 ? blocks : cached_blocks;
+  const int64_t step = num_rows <= few_rows ? blocks : cached_blocks;
   MatmulArgs args;
+  args.panel = panels_[static_cast<size_t>(thread)].data();
   args.group = matrix.group(group);
   args.next = next;
   if (matrix.geometry.low_bytes) args.low = matrix.low_group(group);
   args.geometry = &matrix.geometry;
   args.columns = matrix.columns;
-  args.inputs = inputs.view();
+  args.inputs = inputs.view(matrix.format);
+  args.first_row = first_row;
   args.num_rows = num_rows;
   args.out = product.out + group * group_rows;
   args.out_stride = product.stride;
@@ -286,44 +292,48 @@ void Forward::after_attention(size_t layer, int64_t row) {
   hidden_inputs_.set(kernels_, row, 0, config_.hidden_size, out);
 }
 
-// Gate and up of one block of columns, multiplied and handed on as the next product's input.
-void Forward::feed_forward(size_t layer, int64_t item, int64_t next, int thread) {
+// The activated, gated hidden values, handed on as the next product's input. An item is what one scale of that input
+// needs; but with few rows, all threads share smaller ones and the rows are taken in afterwards.
+void Forward::feed_forward(size_t layer, int thread) {
+  const int64_t unit = ffn_inputs_.unit(), width = config_.intermediate_size;
+  if (unit > ffn_columns && num_rows_ <= few_rows) {
+    share_then_rows((width + ffn_columns - 1) / ffn_columns, thread, [&](int64_t item, int64_t next) {
+      gate_and_up(layer, {item * ffn_columns, 0, num_rows_, next * ffn_columns}, thread, ffn_.data() + item * ffn_columns, ffn_width_);
+    }, [&](int64_t row) { ffn_inputs_.set(kernels_, row, 0, width, row_of(ffn_, row, ffn_width_)); });
+    return;
+  }
+  pool_.share(thread, (width + unit - 1) / unit, [&](int64_t item, int64_t next) {
+    float* const hidden = scratch_[static_cast<size_t>(thread)].data() + 2 * ffn_rows * ffn_columns;
+    const int64_t begin = item * unit, end = std::min(begin + unit, width);
+    for (int64_t row = 0; row < num_rows_; row += ffn_rows) {
+      const int64_t rows = std::min(ffn_rows, num_rows_ - row);
+      for (int64_t column = begin; column < end; column += ffn_columns) {
+        const int64_t following = column + ffn_columns < end ? column + ffn_columns : next < 0 ? -1 : next * unit;
+        gate_and_up(layer, {column, row, rows, following}, thread, hidden + column - begin, unit);
+      }
+      for (int64_t r = 0; r < rows; ++r) ffn_inputs_.set(kernels_, row + r, begin, end - begin, hidden + r * unit);
+    }
+  }, [] {});
+}
+
+// Up to ffn_columns columns of one tile: out (rows, stride), of which whole groups are written.
+void Forward::gate_and_up(size_t layer, const FeedForwardTile& tile, int thread, float* out, int64_t stride) {
   const LayerWeights& weights = weights_.layers[layer];
   const auto gated = config_.hidden_activation == Activation::silu ? kernels_.gated_silu : kernels_.gated_gelu;
-  float* gate = scratch_[static_cast<size_t>(thread)].data();
-  float* up = gate + ffn_rows * ffn_columns;
-  float* hidden = up + ffn_rows * ffn_columns;
-  const int64_t first = item * ffn_columns;
-  const int64_t columns = std::min(ffn_columns, config_.intermediate_size - first);
-  const int64_t groups = (columns + group_rows - 1) / group_rows;
-  MatmulArgs args;
-  args.columns = config_.hidden_size;
-  args.inputs = hidden_inputs_.view();
-  args.out_stride = ffn_columns;
-  const int64_t blocks = (args.columns + block_columns - 1) / block_columns;
-  const int64_t step = num_rows_ <= 8 ? blocks : cached_blocks;
-  for (int64_t row = 0; row < num_rows_; row += ffn_rows) {
-    args.first_row = row;
-    args.num_rows = std::min(ffn_rows, num_rows_ - row);
-    for (const PackedMatrix* matrix : {&weights.gate, &weights.up})
-      for (int64_t group = 0; group < groups; ++group) {
-        args.group = matrix->group(first / group_rows + group);
-        if (group + 1 < groups) args.next = args.group + matrix->geometry.bytes;
-        else if (matrix == &weights.gate) args.next = weights.up.group(first / group_rows);
-        else args.next = next < 0 ? nullptr : weights.gate.group(next * ffn_columns / group_rows);
-        args.geometry = &matrix->geometry;
-        args.out = (matrix == &weights.gate ? gate : up) + group * group_rows;
-        for (int64_t block = 0; block < blocks; block += step) {
-          args.first_block = block;
-          args.end_block = std::min(blocks, block + step);
-          kernels_.matmul[static_cast<int>(matrix->format)](args);
-        }
-      }
-    for (int64_t r = 0; r < args.num_rows; ++r) {
-      gated(gate + r * ffn_columns, up + r * ffn_columns, groups * group_rows, hidden);
-      ffn_inputs_.set(kernels_, row + r, first, columns, hidden);
-    }
+  float* const gate = scratch_[static_cast<size_t>(thread)].data();
+  float* const up = gate + ffn_rows * ffn_columns;
+  const int64_t first = tile.first_column / group_rows;
+  const int64_t groups = (std::min(ffn_columns, config_.intermediate_size - tile.first_column) + group_rows - 1) / group_rows;
+  for (int64_t group = 0; group < 2 * groups; ++group) {
+    const bool is_up = group >= groups;
+    const PackedMatrix& matrix = is_up ? weights.up : weights.gate;
+    const std::byte* next = tile.next_column < 0 ? nullptr : weights.gate.group(tile.next_column / group_rows);
+    if (group + 1 < 2 * groups) next = group + 1 == groups ? weights.up.group(first) : matrix.group(first + group % groups + 1);
+    multiply_group({&matrix, (is_up ? up : gate) - first * group_rows, ffn_columns}, first + group % groups, next,
+                   hidden_inputs_, tile.rows, thread, tile.first_row);
   }
+  for (int64_t r = 0; r < tile.rows; ++r)
+    gated(gate + r * ffn_columns, up + r * ffn_columns, groups * group_rows, out + r * stride);
 }
 
 void Forward::after_feed_forward(size_t layer, int64_t row) {
@@ -362,19 +372,20 @@ void Forward::logits(std::span<const int64_t> which, float* out, float* group_ma
     const int64_t count = std::min<int64_t>(head_rows, static_cast<int64_t>(which.size() - begin));
     float* const part = out + static_cast<int64_t>(begin) * vocab_stride_;
     float* const part_max = group_max + static_cast<int64_t>(begin) * items;
-    const auto multiply_item = [&](int64_t item, int64_t next) {
+    const auto multiply_item = [&](int64_t item, int64_t next, int thread) {
       const int64_t first = item * item_groups, end = std::min(first + item_groups, weights_.head.num_groups());
       for (int64_t group = first; group < end; ++group) {
         const std::byte* following = next < 0 ? nullptr : weights_.head.group(next * item_groups);
         if (group + 1 < end) following = weights_.head.group(group + 1);
-        multiply_group({&weights_.head, part, vocab_stride_}, group, following, head_inputs_, count);
+        multiply_group({&weights_.head, part, vocab_stride_}, group, following, head_inputs_, count, thread);
       }
       for (int64_t i = 0; i < count; ++i)
         cap_item(item, part + i * vocab_stride_ + item * head_tokens, part_max + i * items + item);
     };
+    head_inputs_.begin(kernels_, count);
     pool_.run([&](int thread) {
       pool_.share(thread, count, [&](int64_t i) { head_input(which[begin + static_cast<size_t>(i)], i); });
-      pool_.share(thread, items, multiply_item, [] {});
+      pool_.share(thread, items, [&](int64_t item, int64_t next) { multiply_item(item, next, thread); }, [] {});
     });
   }
 }
@@ -382,7 +393,7 @@ void Forward::logits(std::span<const int64_t> which, float* out, float* group_ma
 // What the head's lower bits can add to a logit is at most their row's norm times this (Cauchy and Schwarz), the
 // rounding of the sums included.
 float Forward::screened_norm() const {
-  const Inputs& in = head_inputs_.view();
+  const Inputs& in = head_inputs_.view(weights_.head.format);
   double squares = 0;
   for (int64_t c = 0; c < config_.hidden_size; ++c) {
     const double x = static_cast<double>(in.scale[c / block_columns]) * in.q8[c];
@@ -399,7 +410,7 @@ void Forward::screen_item(int64_t item, int64_t next, float* out, float* largest
   for (int64_t group = first; group < end; ++group) {
     const std::byte* following = next < 0 ? nullptr : screen.group(next * item_groups);
     if (group + 1 < end) following = screen.group(group + 1);
-    multiply_group({&screen, out, vocab_stride_}, group, following, head_inputs_, 1);
+    multiply_group({&screen, out, vocab_stride_}, group, following, head_inputs_, 1, 0);
   }
   float* const row = out + item * head_tokens;
   const int64_t tokens = std::min(head_tokens, config_.vocab_size - item * head_tokens);
@@ -414,7 +425,7 @@ void Forward::settle_item(int64_t item, float* out, float* largest, float bound,
   const int64_t end = std::min(first + item_groups, weights_.head.num_groups());
   for (int64_t group = first; bound >= least && group < end; ++group)
     if (kernels_.largest_sum(out + group * group_rows, weights_.head.low_norms(group), factor, group_rows) >= least)
-      multiply_group({&weights_.head, out, vocab_stride_}, group, nullptr, head_inputs_, 1);
+      multiply_group({&weights_.head, out, vocab_stride_}, group, nullptr, head_inputs_, 1, 0);
   cap_item(item, out + item * head_tokens, largest);
 }
 
@@ -422,6 +433,7 @@ bool Forward::best_logit(int64_t which, float* out, float* group_max) {
   if (weights_.head.format != Format::s8) return false;
   const int64_t items = num_groups();
   screen_bounds_.resize(static_cast<size_t>(items));
+  head_inputs_.begin(kernels_, 1);
   float factor = 0, least = 0;
   // The exact logit of the most promising token is reached by every token that may be the best.
   const auto find_least = [&] {
@@ -429,7 +441,7 @@ bool Forward::best_logit(int64_t which, float* out, float* group_max) {
     float* const row = out + item * head_tokens;
     const float* const best = std::max_element(row, row + std::min(head_tokens, config_.vocab_size - item * head_tokens));
     const int64_t group = (best - out) / group_rows, lane = (best - out) % group_rows;
-    multiply_group({&weights_.head, out, vocab_stride_}, group, nullptr, head_inputs_, 1);
+    multiply_group({&weights_.head, out, vocab_stride_}, group, nullptr, head_inputs_, 1, 0);
     const float exact = out[group * group_rows + lane];
     least = exact - rounding_slack * (1.0f + std::abs(exact));
     // Logits far above the cap become the cap itself, and the lowest of equal ones counts: all must be computed.

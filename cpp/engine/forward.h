@@ -55,6 +55,12 @@ class Forward {
     int64_t kv_head;
   };
 
+  struct FeedForwardTile {
+    int64_t first_column;
+    int64_t first_row, rows;
+    int64_t next_column;  // whose weights are read next; negative: none
+  };
+
   void plan_attention();
   void embed(int thread);
   // use(item, next) for all items, then use_row(row) for all rows.
@@ -65,11 +71,12 @@ class Forward {
   void multiply(std::initializer_list<Product> products, const InputRows& inputs, int thread, const PackedMatrix* after,
                 UseRow&& use_row);
   void multiply_group(const Product& product, int64_t group, const std::byte* next, const InputRows& inputs,
-                      int64_t num_rows);
+                      int64_t num_rows, int thread, int64_t first_row = 0);
   void normalise_input(size_t layer, int64_t row);
   void place_heads(size_t layer, int64_t row);
   void attend(size_t layer, const AttentionItem& item, int thread);
-  void feed_forward(size_t layer, int64_t item, int64_t next, int thread);
+  void feed_forward(size_t layer, int thread);
+  void gate_and_up(size_t layer, const FeedForwardTile& tile, int thread, float* out, int64_t stride);
   void after_attention(size_t layer, int64_t row);
   void after_feed_forward(size_t layer, int64_t row);
   void run_layer(size_t layer, int thread);
@@ -96,6 +103,8 @@ class Forward {
   AlignedArray<float> cos_, sin_;          // [kind of layer][row][H / 2]
   std::vector<float> inverse_frequencies_[2];
   std::vector<AlignedArray<float>> scratch_;  // of each thread
+  std::vector<AlignedArray<Panel>> panels_;   // of each thread
+  AlignedArray<float> ffn_;                   // gated values of few rows
   AlignedArray<float> head_hidden_;
   std::vector<float> screen_bounds_;  // of each item of the head: no logit in it is larger
 };

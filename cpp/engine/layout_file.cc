@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "engine/mapping_guard.h"
 #include "formats/fingerprint.h"
 
 namespace gemcut {
@@ -151,15 +152,22 @@ std::shared_ptr<const std::byte> map_layout(const LayoutFolder& folder, const st
   if (!read_all(file.get(), found.data(), data, 0) || found != header) return nullptr;
   void* const mapping = ::mmap(nullptr, length, PROT_READ, MAP_SHARED, file.get(), 0);
   if (mapping == MAP_FAILED) return nullptr;
+  const auto unmap = [mapping, length](const std::byte*) {
+    unguard_mapping(mapping);
+    ::munmap(mapping, length);
+  };
+  if (!guard_mapping(mapping, length)) {
+    unmap(nullptr);
+    return nullptr;
+  }
   ::futimens(file.get(), nullptr);  // its time of change is its last use
-  const auto unmap = [mapping, length](const std::byte*) { ::munmap(mapping, length); };
   return {static_cast<const std::byte*>(mapping) + data, unmap};
 }
 
-bool move_region(const std::byte* from, int64_t bytes, std::byte* to, const std::atomic<bool>& stop) {
+bool move_region(const std::byte* from, int64_t bytes, std::byte* to, const std::function<bool()>& go_on) {
   const int64_t part = static_cast<int64_t>(part_bytes);
   for (int64_t begin = 0; begin < bytes; begin += part) {
-    if (stop.load(std::memory_order_relaxed)) return false;
+    if (!go_on()) return false;
     const size_t count = static_cast<size_t>(std::min(part, bytes - begin));
     std::memcpy(to + begin, from + begin, count);
     // The pages stay in the system's file cache; only this process's share of them goes.

@@ -5,8 +5,8 @@
 // that two processes, or a kill in the middle, leave no half file behind; what is left over is removed by the next.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,7 +16,7 @@
 namespace gemcut {
 
 // Raised whenever the order of bytes in a region changes.
-inline constexpr uint32_t layout_version = 1;
+inline constexpr uint32_t layout_version = 2;
 
 struct LayoutFolder {
   std::string path;             // empty: nothing is kept
@@ -30,11 +30,13 @@ inline constexpr int64_t default_layout_bytes = int64_t{64} << 30;
 inline constexpr int64_t min_layout_bytes = int64_t{64} << 20;
 
 // The region of the kept file, mapped, not copied; null if there is none, or it is not exactly what is expected.
+// Where the file is cut short later, is_mapping_damaged(region) says so after the read.
 std::shared_ptr<const std::byte> map_layout(const LayoutFolder& folder, const std::string& fingerprint,
                                             const std::vector<WeightPlace>& places);
 
-// Copies a mapped region into `to` part by part, giving each part's pages back to the system; false if `stop` was set.
-bool move_region(const std::byte* from, int64_t bytes, std::byte* to, const std::atomic<bool>& stop);
+// Copies a mapped region into `to` part by part, giving each part's pages back to the system. Asks before each part,
+// and returns false if it may not go on.
+bool move_region(const std::byte* from, int64_t bytes, std::byte* to, const std::function<bool()>& go_on);
 
 // Keeps the region. The least recently used files go where the limit asks for it. Returns what prevented it, empty if
 // nothing did: a disk that is full or not writable costs time at the next start, never the work at hand.

@@ -195,6 +195,9 @@ void lay_half(std::byte* at, int64_t index, int64_t row, uint16_t half) {
   std::memcpy(at + (index * group_rows + row) * 2, &half, 2);
 }
 
+// Of a two-level format's minimum of part `part` of a chunk.
+int64_t pair_at(int64_t part, int64_t row) { return part / 2 * 2 * group_rows + 2 * row + part % 2; }
+
 void lay_block(const Block& block, Format format, const GroupGeometry& geometry, int64_t first, int64_t row,
                std::byte* group) {
   const FormatTraits& traits = traits_of(format);
@@ -211,7 +214,7 @@ void lay_block(const Block& block, Format format, const GroupGeometry& geometry,
   }
   for (int64_t part = 0; part < blocks * parts; ++part) {
     chunk[part * group_rows + row] = static_cast<std::byte>(block.scales[part]);
-    if (traits.has_minimum) chunk[geometry.minima + part * group_rows + row] = static_cast<std::byte>(block.minima[part]);
+    if (traits.has_minimum) chunk[geometry.minima + pair_at(part, row)] = static_cast<std::byte>(block.minima[part]);
   }
   lay_half(chunk + geometry.supers, 0, row, block.scale);
   if (traits.has_minimum) lay_half(chunk + geometry.super_minima, 0, row, block.minimum);
@@ -271,14 +274,20 @@ void unpack_float_row(const PackedMatrix& matrix, int64_t lane, const std::byte*
   }
 }
 
-// Scale (or minimum) of one part of a chunk.
-float scale_at(Format format, const std::byte* scales, const std::byte* supers, int64_t part, int64_t lane) {
-  const FormatTraits& traits = traits_of(format);
-  if (!traits.two_level) return half_to_float(scales + (part * group_rows + lane) * 2);
-  const std::byte small = scales[part * group_rows + lane];
+// Scale of one part of a chunk.
+float scale_at(const FormatTraits& traits, const GroupGeometry& geometry, const std::byte* chunk, int64_t part, int64_t lane) {
+  if (!traits.two_level) return half_to_float(chunk + (part * group_rows + lane) * 2);
+  const std::byte small = chunk[part * group_rows + lane];
   const float whole = traits.has_minimum ? static_cast<float>(static_cast<uint8_t>(small))
                                          : static_cast<float>(static_cast<int8_t>(small));
-  return half_to_float(supers + lane * 2) * whole;
+  return half_to_float(chunk + geometry.supers + lane * 2) * whole;
+}
+
+float minimum_at(const FormatTraits& traits, const GroupGeometry& geometry, const std::byte* chunk, int64_t part, int64_t lane) {
+  const std::byte* minima = chunk + geometry.minima;
+  if (!traits.has_minimum) return 0;
+  if (!traits.two_level) return half_to_float(minima + (part * group_rows + lane) * 2);
+  return half_to_float(chunk + geometry.super_minima + lane * 2) * static_cast<float>(static_cast<uint8_t>(minima[pair_at(part, lane)]));
 }
 
 }  // namespace
@@ -361,9 +370,8 @@ void unpack_row(const PackedMatrix& matrix, int64_t row, float* out) {
     const int64_t block_index = part / parts, in_chunk = block_index % geometry.chunk_blocks;
     const std::byte* chunk = group + geometry.chunk_of(block_index);
     const int64_t in_parts = in_chunk * parts + part % parts;
-    const float scale = scale_at(matrix.format, chunk, chunk + geometry.supers, in_parts, lane);
-    const float minimum = traits.has_minimum
-        ? scale_at(matrix.format, chunk + geometry.minima, chunk + geometry.super_minima, in_parts, lane) : 0.0f;
+    const float scale = scale_at(traits, geometry, chunk, in_parts, lane);
+    const float minimum = minimum_at(traits, geometry, chunk, in_parts, lane);
     const uint8_t* block = reinterpret_cast<const uint8_t*>(chunk) + geometry.codes + in_chunk * geometry.block_bytes;
     const int first = static_cast<int>(part % parts) * traits.scale_columns;
     for (int i = 0; i < traits.scale_columns; ++i) {

@@ -1,6 +1,10 @@
 #include "engine/thread_pool.h"
 
+#include <string>
+#include <system_error>
+
 #include "engine/machine.h"
+#include "formats/error.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -36,10 +40,19 @@ void wait_change(std::atomic<T>& value, T old, int spins) {
 ThreadPool::ThreadPool(int num_threads)
     : num_threads_(num_threads < 1 ? 1 : num_threads), spins_(num_threads <= usable_cores() ? long_spin : 20) {
   threads_.reserve(static_cast<size_t>(num_threads_ - 1));
-  for (int thread = 1; thread < num_threads_; ++thread) threads_.emplace_back([this, thread] { work(thread); });
+  try {
+    for (int thread = 1; thread < num_threads_; ++thread) threads_.emplace_back([this, thread] { work(thread); });
+  } catch (const std::system_error& error) {
+    const size_t started = threads_.size() + 1;
+    end();
+    throw Error(ErrorKind::failed, "[engine.thread_pool] threads is " + std::to_string(num_threads_) + ", but the system gave " +
+                                       std::to_string(started) + " (" + error.what() + "). Ask for fewer, or free memory.");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { end(); }
+
+void ThreadPool::end() {
   ends_.store(true, std::memory_order_relaxed);
   job_.fetch_add(1, std::memory_order_release);
   job_.notify_all();

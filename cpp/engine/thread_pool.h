@@ -11,7 +11,7 @@ namespace gemcut {
 
 class ThreadPool {
  public:
-  // Threads of a job, the caller's included; at least 1.
+  // Threads of a job, the caller's included; at least 1. Throws Error (failed) if the system does not give them.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -67,6 +67,7 @@ class ThreadPool {
   void wait(uint32_t phase);
   void release(uint32_t phase);
   void work(int thread);
+  void end();
 
   const int num_threads_;
   const int spins_;

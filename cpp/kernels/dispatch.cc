@@ -6,7 +6,9 @@
 #include <thread>
 #include <vector>
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
@@ -31,17 +33,29 @@ struct Candidate {
   const Kernels& (*table)();
 };
 
+#if defined(__x86_64__)
+enum class Register { eax, ecx };
+
+// A bit that the processor tells of itself: F16C and AVX-VNNI, which clang's builtin has no names for before 15 and 16.
+bool cpuid_bit(unsigned leaf, unsigned subleaf, Register where, int bit) {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__get_cpuid_count(leaf, subleaf, &eax, &ebx, &ecx, &edx)) return false;
+  return (where == Register::eax ? eax : ecx) >> bit & 1;
+}
+#endif
+
 // Slowest first. The compiler's builtin also asks whether the operating system keeps the wide registers.
 std::vector<Candidate> candidates() {
   std::vector<Candidate> all = {{"portable", true, &portable_kernels}};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    cpuid_bit(1, 0, Register::ecx, 29);
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
   all.push_back({"avx2", avx2, &avx2_kernels});
-  all.push_back({"avx_vnni", avx2 && __builtin_cpu_supports("avxvnni"), &avx_vnni_kernels});
+  all.push_back({"avx_vnni", avx2 && cpuid_bit(7, 1, Register::eax, 4), &avx_vnni_kernels});
   all.push_back({"avx512_vnni", avx512, &avx512_vnni_kernels});
   all.push_back({"avx512_bf16", avx512 && __builtin_cpu_supports("avx512bf16"), &avx512_bf16_kernels});
 #elif defined(__aarch64__)

@@ -16,13 +16,40 @@ namespace gemcut {
 struct Inputs {
   const float* f32 = nullptr;        // (T, stride)
   const uint16_t* bf16 = nullptr;    // (T, stride), pairs
-  const int8_t* q8 = nullptr;        // (T, stride), block-32 integers in -127..127
-  const float* scale = nullptr;      // (T, blocks): value = scale * q8
+  const int8_t* q8 = nullptr;        // (T, stride), integers in -127..127; `turned`: 128 more, as unsigned bytes
+  const float* scale = nullptr;      // (T, scales): value = scale * q8
   const int32_t* minus_sum = nullptr;     // (T, blocks): minus the sum of a block's integers
   const int32_t* minus_sum16 = nullptr;   // (T, 2 blocks): the same of each half block
-  const float* minus_scaled_sum = nullptr;  // (T, blocks): scale * minus_sum
+  const float* minus_scaled_sum = nullptr;  // (T, blocks): scale * minus_sum; narrow scales only
+  const int16_t* sum = nullptr;           // (T, blocks): the sum of a block's integers
+  const int16_t* sum16 = nullptr;         // (T, 2 blocks)
   int64_t stride = 0;                // of f32, bf16 and q8, in elements; a multiple of 64
-  int64_t blocks = 0;                // of the others
+  int64_t blocks = 0;                // of 32 columns
+  int64_t scales = 0;                // one a block, or (wide) one a super-block, as the format wants
+  bool turned = false;
+};
+
+// Where a row's integers go; null: not wanted. As in Inputs.
+struct QuantisedRow {
+  int8_t* q8 = nullptr;
+  float* scale = nullptr;
+  int32_t* minus_sum = nullptr;
+  int32_t* minus_sum16 = nullptr;
+  float* minus_scaled_sum = nullptr;
+  int16_t* sum = nullptr;
+  int16_t* sum16 = nullptr;
+  bool turned = false;
+};
+
+// A group's weights of up to panel_blocks blocks as signed bytes, beside what their scales and sums are: unpacked once
+// for many inputs.
+inline constexpr int64_t panel_blocks = 32;
+struct alignas(64) Panel {
+  std::byte codes[panel_blocks][8][64];
+  float scale[2 * panel_blocks][group_rows];
+  std::byte start[2 * panel_blocks][64];  // int32 [16]: -128 times the sum of the weights under one scale
+  float minimum[panel_blocks][group_rows];
+  std::byte pairs[panel_blocks][64];      // int16 [16][2]
 };
 
 // One group of 16 rows times T inputs: out[t * out_stride + r], for columns [32 first_block, 32 end_block).
@@ -37,6 +64,7 @@ struct MatmulArgs {
   int64_t first_row = 0, num_rows = 0;     // T
   float* out = nullptr;                    // 64-byte aligned
   int64_t out_stride = 0;                  // in floats, a multiple of 16
+  Panel* panel = nullptr;                  // working memory for turned inputs, of which at most panel_blocks at once
 };
 
 // Attention of up to any number of query rows over one KV head of one sequence.
@@ -63,13 +91,14 @@ constexpr int64_t attention_scratch_floats(int64_t head_dim) {
 struct Kernels {
   const char* name;
   bool fast_bf16;  // has a bfloat16 dot product
+  int64_t panel_rows;  // quantised inputs of a pass of at least so many rows must be turned; 0: never
 
   // gemcut.model.leaf_ops.matmul on dequantised weights, up to the rounding of the inputs.
   void (*matmul[num_formats])(const MatmulArgs& args);
 
-  // One row to block-32 integers: scale = max |x| / 127. q8 has `stride` room; the tail up to a block is zero.
-  void (*quantise)(const float* x, int64_t columns, int8_t* q8, float* scale, int32_t* minus_sum, int32_t* minus_sum16,
-                   float* minus_scaled_sum);
+  // Whole blocks to integers, scale = max |x| / 127: one scale a block, or one for each 8 (columns / 256 of them).
+  void (*quantise)(const float* x, int64_t columns, const QuantisedRow& out);
+  void (*quantise_wide)(const float* x, int64_t columns, const QuantisedRow& out);
   void (*to_bf16)(const float* x, int64_t count, uint16_t* out);  // nearest even
 
   // out = x * rsqrt(mean(x^2) + eps) * gain; out may be x. gemcut.model.norm.rms_norm with gain = 1 + w or w.

@@ -59,7 +59,7 @@ static inline void unpack_split_block(const std::byte* block, const std::byte* l
   });
 }
 
-// Scale (or minimum) of part `part` of block `block` of a chunk, for each of the 16 rows.
+// Scale of part `part` of block `block` of a chunk, for each of the 16 rows.
 template <int format>
 static inline VF load_scale(const std::byte* scales, const std::byte* supers, int64_t block, int part) {
   constexpr FormatTraits traits = format_traits[format];
@@ -67,6 +67,20 @@ static inline VF load_scale(const std::byte* scales, const std::byte* supers, in
   constexpr int parts = block_columns / traits.scale_columns;
   const std::byte* small = scales + (block * parts + part) * group_rows;
   return f_mul(f_from_half(supers), traits.has_minimum ? f_from_u8(small) : f_from_i8(small));
+}
+
+// Takes a super-block's minima times the sums of its inputs from `sum`: pair(i) is the i-th pair of minima.
+template <int parts, int rows, class Pair>
+static inline void subtract_minima(const Inputs& in, int64_t row, int64_t block, VF minimum, Pair&& pair, VF* sum) {
+  const int16_t* const x = (parts == 2 ? in.sum16 : in.sum) + (row * in.blocks + block) * parts;
+  VI whole[rows];
+  for (int t = 0; t < rows; ++t) whole[t] = i_set(0);
+  for (int i = 0; i < static_cast<int>(super_blocks) * parts / 2; ++i) {
+    const auto minima = pair(i);
+    for (int t = 0; t < rows; ++t) whole[t] = i_dot2(whole[t], minima, x + t * in.blocks * parts + 2 * i);
+  }
+  const VF negative = f_sub(f_zero(), minimum);
+  for (int t = 0; t < rows; ++t) sum[t] = f_fma(f_from_int(whole[t]), negative, sum[t]);
 }
 
 template <int format>
@@ -91,42 +105,49 @@ static inline void start_block(const int32_t* minus, int64_t stride, VI* whole) 
     }
 }
 
-// Adds blocks [first, end) of `rows` inputs, the first of which is row `row`.
+template <int bits>
+static inline void fetch_ahead(const std::byte* codes, const std::byte* group_end, const std::byte* next) {
+  const int64_t left = group_end - codes;
+  const std::byte* ahead = left > prefetch_bytes ? codes + prefetch_bytes : next + (prefetch_bytes - left);
+  for_each_index<bits>([&](auto line) { b_prefetch(ahead + 64 * line()); });
+}
+
+// Adds blocks [first, end) of `rows` inputs, the first of which is row `row`. With wide scales a super-block's sum is
+// made in weights times integers, and scaled once.
 template <int format, int rows>
 static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, float* out) {
   constexpr FormatTraits traits = format_traits[format];
   constexpr int parts = block_columns / traits.scale_columns;
+  constexpr bool wide = traits.two_level;
   const GroupGeometry& geometry = *args.geometry;
   const Inputs& in = args.inputs;
-  const int8_t* const q8 = in.q8 + row * in.stride;
-  const float* const scale = in.scale + row * in.blocks;
+  const float* const scale = in.scale + row * in.scales;
   const int32_t* const minus = (parts == 2 ? in.minus_sum16 : in.minus_sum) + row * in.blocks * parts;
-  VF sum[rows];
-  for (int t = 0; t < rows; ++t) sum[t] = args.first_block ? f_load(out + t * args.out_stride) : f_zero();
+  VF sum[rows], part_sum[rows];
+  for (int t = 0; t < rows; ++t) {
+    sum[t] = args.first_block ? f_load(out + t * args.out_stride) : f_zero();
+    part_sum[t] = f_zero();
+  }
   const int64_t mask = geometry.chunk_blocks - 1;
   const std::byte* const group_end = args.group + geometry.bytes;
   // Without a next group the last lines are asked for again, which costs nothing.
   const std::byte* const next = args.next ? args.next : group_end - prefetch_bytes - 64 * traits.bits;
-  const std::byte* chunk = args.group + geometry.chunk_of(args.first_block);
-  const std::byte* codes = chunk + geometry.codes;
+  const std::byte *chunk = nullptr, *codes = nullptr;  // every tile begins with a chunk
   for (int64_t block = args.first_block; block < args.end_block; ++block, codes += geometry.block_bytes) {
     const int64_t in_chunk = block & mask;
     if (in_chunk == 0) {
       chunk = args.group + geometry.chunk_of(block);
       codes = chunk + geometry.codes;
     }
-    if constexpr (rows <= prefetch_rows) {
-      const int64_t left = group_end - codes;
-      const std::byte* ahead = left > prefetch_bytes ? codes + prefetch_bytes : next + (prefetch_bytes - left);
-      for_each_index<traits.bits>([&](auto line) { b_prefetch(ahead + 64 * line()); });
-    }
+    if constexpr (rows <= prefetch_rows) fetch_ahead<traits.bits>(codes, group_end, next);
     VI whole[parts][rows];
     start_block<format, rows>(minus + block * parts, in.blocks * parts, &whole[0][0]);
+    const int8_t* const x = in.q8 + row * in.stride + block * block_columns;
     const auto multiply = [&](auto index, VB vector) {
       constexpr int j = index();
       constexpr int part = parts == 2 ? j / 4 : 0;
       for (int t = 0; t < rows; ++t)
-        whole[part][t] = dot4<format>(whole[part][t], vector, q8 + t * in.stride + block * block_columns + 4 * j);
+        whole[part][t] = dot4<format>(whole[part][t], vector, x + t * in.stride + 4 * j);
     };
     if constexpr (format == static_cast<int>(Format::s8) || format == static_cast<int>(Format::s8_screen))
       unpack_split_block<format == static_cast<int>(Format::s8_screen)>(codes, args.low + block * low_block_bytes, multiply);
@@ -135,20 +156,23 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
     for (int part = 0; part < parts; ++part) {
       const VF weight = load_scale<format>(chunk, chunk + geometry.supers, in_chunk, part);
       for (int t = 0; t < rows; ++t) {
-        const VF factor = f_mul(weight, f_set(scale[t * in.blocks + block]));
-        sum[t] = f_fma(f_from_int(whole[part][t]), factor, sum[t]);
+        if constexpr (wide) part_sum[t] = f_fma(f_from_int(whole[part][t]), weight, part_sum[t]);
+        else sum[t] = f_fma(f_from_int(whole[part][t]), f_mul(weight, f_set(scale[t * in.scales + block])), sum[t]);
       }
     }
-    if constexpr (traits.has_minimum) {
-      for (int part = 0; part < parts; ++part) {
-        const VF minimum = load_scale<format>(chunk + geometry.minima, chunk + geometry.super_minima, in_chunk, part);
-        for (int t = 0; t < rows; ++t) {
-          const float scaled = parts == 2
-              ? scale[t * in.blocks + block] * static_cast<float>(minus[t * in.blocks * parts + block * parts + part])
-              : in.minus_scaled_sum[(row + t) * in.blocks + block];
-          sum[t] = f_fma(minimum, f_set(scaled), sum[t]);
-        }
+    if constexpr (wide) {
+      if (in_chunk != mask) continue;
+      if constexpr (traits.has_minimum)
+        subtract_minima<parts, rows>(in, row, block - mask, f_from_half(chunk + geometry.super_minima),
+                                     [&](int pair) { return i_pairs(chunk + geometry.minima + 32 * pair); }, part_sum);
+      for (int t = 0; t < rows; ++t) {
+        sum[t] = f_fma(part_sum[t], f_set(scale[t * in.scales + block / super_blocks]), sum[t]);
+        part_sum[t] = f_zero();
       }
+    } else if constexpr (traits.has_minimum) {
+      const VF minimum = f_from_half(chunk + geometry.minima + in_chunk * 32);
+      for (int t = 0; t < rows; ++t)
+        sum[t] = f_fma(minimum, f_set(in.minus_scaled_sum[(row + t) * in.blocks + block]), sum[t]);
     }
   }
   for (int t = 0; t < rows; ++t) f_store(out + t * args.out_stride, sum[t]);
@@ -186,8 +210,16 @@ static inline void matmul_tile(const MatmulArgs& args, int64_t row, float* out) 
   else matmul_quantised_tile<format, rows>(args, row, out);
 }
 
+#ifdef GEMCUT_PANELS
+#include "kernels/panel.inl"
+#endif
+
 template <int format>
 static void matmul_group(const MatmulArgs& args) {
+#ifdef GEMCUT_PANELS
+  if constexpr (format_traits[format].bits != 0 && format != static_cast<int>(Format::s8_screen))
+    if (args.inputs.turned) return matmul_panel<format>(args);
+#endif
   int64_t done = 0;
   auto take = [&](auto rows) {
     matmul_tile<format, rows()>(args, args.first_row + done, args.out + done * args.out_stride);

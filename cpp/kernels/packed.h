@@ -8,6 +8,7 @@
 //   bits 4 and 5  2 x 64 bytes: bits 2 j and 2 j + 1 of the first belong to vector j, of the second to j + 4
 // A group is a row of chunks of 4 blocks (two-level formats 8), so that memory is read strictly forwards: a chunk's
 // scales, super-scales, minima and super-minima, then the codes of its blocks; the last chunk may have fewer blocks.
+// The 8-bit minima of two-level formats lie in pairs [16][2], as a 2-way dot product eats them.
 // A weight is scale * (code - offset) or scale * code - minimum.
 //
 // Format s8 keeps apart what decides most: a group's 5 upper bits lie as a 5-bit format's, all groups together; behind
@@ -60,6 +61,8 @@ inline constexpr FormatTraits format_traits[num_formats] = {
 };
 constexpr const FormatTraits& traits_of(Format format) { return format_traits[static_cast<int>(format)]; }
 constexpr bool is_quantised(Format format) { return traits_of(format).bits != 0; }
+// Of the inputs: one scale for 256 columns, so that a super-block's sums share it.
+constexpr bool wants_wide(Format format) { return traits_of(format).two_level; }
 
 // Where things lie in one group of a matrix with `columns` columns; bytes, all multiples of 64.
 struct GroupGeometry {

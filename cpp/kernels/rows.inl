@@ -44,25 +44,50 @@ constexpr float smallest_quantised = 4e-37f;
 // In -127..127, a NaN as -127: what follows never meets an integer out of range.
 static inline VF f_clamp127(VF x) { return f_min(f_max(x, f_set(-127.0f)), f_set(127.0f)); }
 
-static void quantise(const float* x, int64_t columns, int8_t* q8, float* scale, int32_t* minus_sum,
-                     int32_t* minus_sum16, float* minus_scaled_sum) {
-  for (int64_t block = 0; block * block_columns < columns; ++block) {
-    const float* values = x + block * block_columns;
-    const VF low = f_load(values), high = f_load(values + 16);
-    const float largest = f_largest(f_max(f_abs(low), f_abs(high)));
-    const float step = largest / 127.0f;
-    const float inverse = largest > smallest_quantised ? 127.0f / largest : 0.0f;
-    const VF scaled_low = f_clamp127(f_mul(low, f_set(inverse)));
-    const VF scaled_high = f_clamp127(f_mul(high, f_set(inverse)));
-    f_store_i8(q8 + block * block_columns, scaled_low);
-    f_store_i8(q8 + block * block_columns + 16, scaled_high);
-    const int32_t sum_low = i_sum(f_to_int(scaled_low)), sum_high = i_sum(f_to_int(scaled_high));
-    scale[block] = step;
-    minus_sum16[2 * block] = -sum_low;
-    minus_sum16[2 * block + 1] = -sum_high;
-    minus_sum[block] = -sum_low - sum_high;
-    minus_scaled_sum[block] = step * static_cast<float>(minus_sum[block]);
+// The integers of one block, and the sums that are wanted of them.
+static inline void quantise_block(const float* x, float inverse, int64_t block, const QuantisedRow& out) {
+  const VF low = f_clamp127(f_mul(f_load(x), f_set(inverse)));
+  const VF high = f_clamp127(f_mul(f_load(x + 16), f_set(inverse)));
+  int8_t* const q8 = out.q8 + block * block_columns;
+  if (out.turned) {
+    f_store_i8(q8, f_add(f_round(low), f_set(128.0f)));  // the lowest 8 bits count
+    f_store_i8(q8 + 16, f_add(f_round(high), f_set(128.0f)));
+  } else {
+    f_store_i8(q8, low);
+    f_store_i8(q8 + 16, high);
   }
+  if (!out.minus_sum && !out.minus_sum16 && !out.minus_scaled_sum && !out.sum && !out.sum16) return;
+  const int32_t sum_low = i_sum(f_to_int(low)), sum_high = i_sum(f_to_int(high)), sum = sum_low + sum_high;
+  if (out.minus_sum) out.minus_sum[block] = -sum;
+  if (out.minus_scaled_sum) out.minus_scaled_sum[block] = out.scale[block] * static_cast<float>(-sum);
+  if (out.sum) out.sum[block] = static_cast<int16_t>(sum);
+  if (out.minus_sum16) {
+    out.minus_sum16[2 * block] = -sum_low;
+    out.minus_sum16[2 * block + 1] = -sum_high;
+  }
+  if (out.sum16) {
+    out.sum16[2 * block] = static_cast<int16_t>(sum_low);
+    out.sum16[2 * block + 1] = static_cast<int16_t>(sum_high);
+  }
+}
+
+template <int blocks>
+static inline void quantise_scales(const float* x, int64_t columns, const QuantisedRow& out) {
+  constexpr int64_t width = blocks * block_columns;
+  for (int64_t one = 0; one * width < columns; ++one) {
+    const float* const values = x + one * width;
+    VF most = f_abs(f_load(values));
+    for (int64_t i = 16; i < width; i += 16) most = f_max(most, f_abs(f_load(values + i)));
+    const float largest = f_largest(most);
+    out.scale[one] = largest / 127.0f;
+    const float inverse = largest > smallest_quantised ? 127.0f / largest : 0.0f;
+    for (int64_t b = 0; b < blocks; ++b) quantise_block(values + b * block_columns, inverse, one * blocks + b, out);
+  }
+}
+
+static void quantise(const float* x, int64_t columns, const QuantisedRow& out) { quantise_scales<1>(x, columns, out); }
+static void quantise_wide(const float* x, int64_t columns, const QuantisedRow& out) {
+  quantise_scales<super_blocks>(x, columns, out);
 }
 
 static void to_bf16(const float* x, int64_t count, uint16_t* out) {

@@ -118,6 +118,21 @@ static inline VI i_dot4_low(VI acc, VB codes, const int8_t* x) {
 #define GEMCUT_DOT4_LOW
 #endif
 
+// acc[r] += sum over i < 2 of pairs[2 r + i] * x[i]; pairs of 16-bit integers out of 32 unsigned bytes.
+static inline VI i_pairs(const std::byte* p) {
+  const auto half = [](const std::byte* from) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  };
+  GEMCUT_BOTH(VI, half(p), half(p + 16));
+}
+static inline VI i_dot2(VI acc, VI pairs, const int16_t* x) {
+  int32_t two;
+  __builtin_memcpy(&two, x, 4);
+  const __m256i all = _mm256_set1_epi32(two);
+  GEMCUT_BOTH(VI, _mm256_add_epi32(acc.a, _mm256_madd_epi16(pairs.a, all)),
+              _mm256_add_epi32(acc.b, _mm256_madd_epi16(pairs.b, all)));
+}
+
 static inline float f_sum(VF x) {
   const __m256 half = _mm256_add_ps(x.a, x.b);
   const __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

@@ -59,6 +59,30 @@ static inline VI i_dot4(VI acc, VB codes, const int8_t* x) {
   return _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(four));
 }
 
+// The same with signed codes and x of unsigned bytes.
+#define GEMCUT_PANELS
+static inline VI i_dot4_turned(VI acc, VB codes, const int8_t* x) {
+  int32_t four;
+  __builtin_memcpy(&four, x, 4);
+  return _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(four), codes);
+}
+// acc[r] += sum over i < 4 of the signed bytes 4 r + i.
+static inline VI i_add_bytes(VI acc, VB bytes) { return _mm512_dpbusd_epi32(acc, _mm512_set1_epi8(1), bytes); }
+static inline VB b_sub(VB a, VB b) { return _mm512_sub_epi8(a, b); }
+static inline void b_store(std::byte* p, VB a) { _mm512_storeu_si512(p, a); }
+static inline VI i_load(const std::byte* p) { return _mm512_loadu_si512(p); }
+static inline void i_store(std::byte* p, VI a) { _mm512_storeu_si512(p, a); }
+static inline VI i_negate(VI a) { return _mm512_sub_epi32(_mm512_setzero_si512(), a); }
+// acc[r] += sum over i < 2 of pairs[2 r + i] * x[i]; pairs of 16-bit integers out of 32 unsigned bytes.
+static inline VI i_pairs(const std::byte* p) {
+  return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+static inline VI i_dot2(VI acc, VI pairs, const int16_t* x) {
+  int32_t two;
+  __builtin_memcpy(&two, x, 4);
+  return _mm512_dpwssd_epi32(acc, pairs, _mm512_set1_epi32(two));
+}
+
 static inline float f_sum(VF a) {
   const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
   const __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

@@ -78,6 +78,16 @@ static inline VI i_dot4(VI acc, VB codes, const int8_t* x) {
   return acc;
 }
 #endif
+// acc[r] += sum over i < 2 of pairs[2 r + i] * x[i]; pairs of 16-bit integers out of 32 unsigned bytes.
+static inline VP i_pairs(const std::byte* p) {
+  VP r;
+  for (int i = 0; i < 32; ++i) r.x[i] = static_cast<uint16_t>(p[i]);
+  return r;
+}
+static inline VI i_dot2(VI acc, VP pairs, const int16_t* x) {
+  GEMCUT_LANES acc.x[lane] += pairs.x[2 * lane] * x[0] + pairs.x[2 * lane + 1] * x[1];
+  return acc;
+}
 static inline float f_sum(VF a) {
   for (int width = 8; width; width /= 2)
     for (int lane = 0; lane < width; ++lane) a.x[lane] += a.x[lane + width];

@@ -9,7 +9,11 @@ static Kernels make_table(const char* name, bool fast_bf16) {
   table.name = name;
   table.fast_bf16 = fast_bf16;
   fill_matmul(table, indices<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>{});
+#ifdef GEMCUT_PANELS
+  table.panel_rows = 16;
+#endif
   table.quantise = &quantise;
+  table.quantise_wide = &quantise_wide;
   table.to_bf16 = &to_bf16;
   table.rms_norm = &rms_norm;
   table.add = &add;

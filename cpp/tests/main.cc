@@ -1,5 +1,7 @@
 // Runs every TEST, or those whose name contains an argument.
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <vector>
@@ -30,6 +32,10 @@ void fail(const char* file, int line, const std::string& why) {
   throw std::runtime_error(std::string(file) + ":" + std::to_string(line) + ": " + why);
 }
 void skip(const std::string& reason) { throw Skipped{reason}; }
+bool fewer_cases() {
+  const char* const value = std::getenv("GEMCUT_TEST_FEWER");
+  return value && *value && std::strcmp(value, "0") != 0;
+}
 
 static bool wanted(const char* name, int count, char** patterns) {
   for (int i = 1; i < count; ++i)
@@ -41,6 +47,7 @@ static int run(int argument_count, char** arguments) {
   int passed = 0, failed = 0, skipped = 0;
   for (const Registered& test : all_tests()) {
     if (!wanted(test.name, argument_count, arguments)) continue;
+    const auto begin = std::chrono::steady_clock::now();
     try {
       test.function();
       ++passed;
@@ -51,6 +58,9 @@ static int run(int argument_count, char** arguments) {
       ++failed;
       std::printf("FAILED %s: %s\n", test.name, error.what());
     }
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    if (seconds.count() > 10) std::printf("%.0f s for %s\n", seconds.count(), test.name);
+    std::fflush(stdout);
   }
   std::printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
   return failed || !passed;

@@ -169,7 +169,7 @@ TEST(engine_fork_goes_its_own_way) {
   for (const std::string& family : families()) {
     const TinyCheckpoint checkpoint(family_config(family), block_types);
     const auto engine = tiny_engine(checkpoint, 2);
-    for (const int64_t length : {5, 64, 100, 1200}) {
+    for (const int64_t length : cases<std::vector<int64_t>>({5, 64, 100, 1200}, {5, 650})) {
       const auto tokens = random_tokens(checkpoint.config(), length + 20, 6);
       const std::span<const int32_t> all = tokens;
       const auto first = all.subspan(0, static_cast<size_t>(length)), rest = all.subspan(static_cast<size_t>(length));

@@ -28,15 +28,21 @@ struct Product {
         weights(one),
         rows(num_rows),
         stride(weights.matrix.num_groups() * group_rows),
-        inputs(weights.matrix.columns, num_rows, {weights.matrix.format}) {
-    for (int64_t t = 0; t < num_rows; ++t)
-      inputs.set(kernels, t, 0, weights.matrix.columns, random.floats(weights.matrix.columns, 1.5f).data());
+        inputs(weights.matrix.columns, num_rows, {weights.matrix.format}),
+        turned(weights.matrix.columns, num_rows, {weights.matrix.format}) {
+    turned.begin(kernels, kernels.panel_rows);
+    for (int64_t t = 0; t < num_rows; ++t) set(t, random.floats(weights.matrix.columns, 1.5f).data());
+  }
+
+  void set(int64_t t, const float* x) {
+    inputs.set(kernels, t, 0, weights.matrix.columns, x);
+    turned.set(kernels, t, 0, weights.matrix.columns, x);
   }
 
   std::string where() const { return std::string(kernels.name) + " " + weights.name; }
   int64_t num_blocks() const { return (weights.matrix.columns + block_columns - 1) / block_columns; }
 
-  // Products of all weight rows, inputs `tile` at a time, columns `cut` blocks at a time.
+  // Products of all weight rows, inputs `tile` at a time, columns `cut` blocks at a time (of a panel at most its own).
   gemcut::AlignedArray<float> multiply(int64_t tile, int64_t cut, bool screen = false) const {
     const Format format = screen ? Format::s8_screen : weights.matrix.format;
     gemcut::AlignedArray<float> out(rows * stride);
@@ -44,7 +50,11 @@ struct Product {
     gemcut::MatmulArgs args;
     args.geometry = &weights.matrix.geometry;
     args.columns = weights.matrix.columns;
-    args.inputs = inputs.view();
+    const bool panels = kernels.panel_rows && tile >= kernels.panel_rows;
+    if (panels) cut = std::min(cut, gemcut::panel_blocks);
+    const gemcut::AlignedArray<gemcut::Panel> panel(1);
+    args.panel = panel.data();
+    args.inputs = (panels ? turned : inputs).view(format);
     args.out_stride = stride;
     for (int64_t group = 0; group < weights.matrix.num_groups(); ++group)
       for (int64_t first = 0; first < rows; first += tile) {
@@ -65,9 +75,10 @@ struct Product {
 
   // Column c of input t as the kernel sees it.
   double input(int64_t t, int64_t c) const {
-    const Inputs& view = inputs.view();
+    const Inputs& view = inputs.view(weights.matrix.format);
+    const int64_t scale_columns = block_columns * (gemcut::wants_wide(weights.matrix.format) ? gemcut::super_blocks : 1);
     if (gemcut::is_quantised(weights.matrix.format))
-      return static_cast<double>(view.scale[t * view.blocks + c / block_columns]) * view.q8[t * view.stride + c];
+      return static_cast<double>(view.scale[t * view.scales + c / scale_columns]) * view.q8[t * view.stride + c];
     if (weights.matrix.format != gemcut::Format::bf16) return view.f32[t * view.stride + c];
     const uint32_t bits = static_cast<uint32_t>(view.bf16[t * view.stride + c]) << 16;
     float value;
@@ -107,7 +118,7 @@ struct Product {
   const Kernels& kernels;
   const MatrixCase& weights;
   const int64_t rows, stride;
-  InputRows inputs;
+  InputRows inputs, turned;  // the second as the passes of many rows want it
 };
 
 std::vector<int64_t> widths(TensorType type) {
@@ -161,9 +172,10 @@ TEST(kernels_matmul_of_largest_codes_and_inputs_does_not_overflow) {
         for (int64_t t = 0; t < 4; ++t) {
           std::vector<float> ends(512);
           for (size_t c = 0; c < 512; ++c) ends[c] = t == 0 || (t == 2 && c % 2) || (t == 3 && c % 4 < 2) ? 1.0f : -1.0f;
-          product.inputs.set(*kernels, t, 0, 512, ends.data());
+          product.set(t, ends.data());
         }
         product.check(product.multiply(4, product.num_blocks()).data(), 4.0);
+        product.check(product.multiply(64, product.num_blocks()).data(), 4.0);
       }
     }
   }

@@ -18,16 +18,28 @@ using gemcut::testing::runnable_tables;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
-// What quantise() makes of a row.
+// What quantise() or, with scales of 256 columns, quantise_wide() makes of a row.
 struct Quantised {
-  Quantised(const Kernels& kernels, const std::vector<float>& x)
-      : q8(x.size(), 99), scale(x.size() / 32, -1.0f), minus_scaled_sum(scale), minus_sum(scale.size(), 99), minus_sum16(2 * scale.size(), 99) {
-    kernels.quantise(x.data(), static_cast<int64_t>(x.size()), q8.data(), scale.data(), minus_sum.data(), minus_sum16.data(),
-                     minus_scaled_sum.data());
+  Quantised(const Kernels& kernels, const std::vector<float>& x, int64_t columns_of_scale = 32, bool turned = false)
+      : scale_columns(static_cast<size_t>(columns_of_scale)), q8(x.size(), 99), scale(x.size() / scale_columns, -1.0f),
+        minus_scaled_sum(x.size() / 32), minus_sum(x.size() / 32, 99), minus_sum16(x.size() / 16, 99), sum(x.size() / 32, 99),
+        sum16(x.size() / 16, 99) {
+    gemcut::QuantisedRow out;
+    out.q8 = q8.data();
+    out.scale = scale.data();
+    out.minus_sum = minus_sum.data();
+    out.minus_sum16 = minus_sum16.data();
+    out.sum = sum.data();
+    out.sum16 = sum16.data();
+    out.turned = turned;
+    if (columns_of_scale == 32) out.minus_scaled_sum = minus_scaled_sum.data();
+    (columns_of_scale == 32 ? kernels.quantise : kernels.quantise_wide)(x.data(), static_cast<int64_t>(x.size()), out);
   }
+  size_t scale_columns;
   std::vector<int8_t> q8;
   std::vector<float> scale, minus_scaled_sum;
   std::vector<int32_t> minus_sum, minus_sum16;
+  std::vector<int16_t> sum, sum16;
 };
 
 std::string at(const Kernels& kernels, const char* what, int64_t index) {
@@ -35,7 +47,7 @@ std::string at(const Kernels& kernels, const char* what, int64_t index) {
 }
 
 void check_sums(const Kernels& kernels, const Quantised& row) {
-  for (size_t block = 0; block < row.scale.size(); ++block) {
+  for (size_t block = 0; block < row.minus_sum.size(); ++block) {
     int32_t halves[2] = {};
     for (size_t i = 0; i < 32; ++i) {
       CHECK(row.q8[block * 32 + i] >= -127);
@@ -44,6 +56,9 @@ void check_sums(const Kernels& kernels, const Quantised& row) {
     CHECK_EQUAL(row.minus_sum16[2 * block], halves[0]);
     CHECK_EQUAL(row.minus_sum16[2 * block + 1], halves[1]);
     CHECK_EQUAL(row.minus_sum[block], halves[0] + halves[1]);
+    CHECK_EQUAL(row.sum[block], -halves[0] - halves[1]);
+    for (size_t half = 0; half < 2; ++half) CHECK_EQUAL(row.sum16[2 * block + half], -halves[half]);
+    if (row.scale_columns > 32) continue;
     const float scaled = row.scale[block] * static_cast<float>(row.minus_sum[block]);
     if (std::bit_cast<uint32_t>(row.minus_scaled_sum[block]) != std::bit_cast<uint32_t>(scaled))
       fail_at(at(kernels, "minus_scaled_sum", static_cast<int64_t>(block)), row.minus_scaled_sum[block], scaled);
@@ -63,19 +78,36 @@ TEST(kernels_quantise_is_within_half_a_step_and_its_sums_are_exact) {
   Random random(11);
   for (const Kernels* kernels : runnable_tables())
     for (const float largest : {1.0f, 3e-30f, 1e-5f, 1000.0f, 1e30f, 1.5e38f}) {
-      const std::vector<float> x = random.floats(640, largest);
-      const Quantised row(*kernels, x);
-      check_sums(*kernels, row);
-      for (size_t i = 0; i < x.size(); ++i) {
-        const double step = row.scale[i / 32];
-        check_close(at(*kernels, "quantise", static_cast<int64_t>(i)), step * row.q8[i], x[i], step * 0.50001);
-      }
-      for (size_t block = 0; block < row.scale.size(); ++block) {
-        float wanted = 0;
-        for (size_t i = 0; i < 32; ++i) wanted = std::max(wanted, std::abs(x[block * 32 + i]));
-        CHECK_EQUAL(row.scale[block], wanted / 127.0f);
+      const std::vector<float> x = random.floats(768, largest);
+      for (const size_t columns : {size_t{32}, size_t{256}}) {
+        const Quantised row(*kernels, x, static_cast<int64_t>(columns));
+        check_sums(*kernels, row);
+        for (size_t i = 0; i < x.size(); ++i) {
+          const double step = row.scale[i / columns];
+          check_close(at(*kernels, "quantise", static_cast<int64_t>(i)), step * row.q8[i], x[i], step * 0.50001);
+        }
+        for (size_t one = 0; one < row.scale.size(); ++one) {
+          float wanted = 0;
+          for (size_t i = 0; i < columns; ++i) wanted = std::max(wanted, std::abs(x[one * columns + i]));
+          CHECK_EQUAL(row.scale[one], wanted / 127.0f);
+        }
       }
     }
+}
+
+TEST(kernels_quantise_turned_is_128_more_as_unsigned_bytes) {
+  Random random(14);
+  for (const Kernels* kernels : runnable_tables()) {
+    if (!kernels->panel_rows) continue;  // such tables never turn
+    std::vector<float> x = random.floats(512, 2.0f);
+    x[40] = not_a_number;
+    for (const int64_t columns : {32, 256}) {
+      const Quantised row(*kernels, x, columns), turned(*kernels, x, columns, true);
+      for (size_t i = 0; i < x.size(); ++i) CHECK_EQUAL(static_cast<uint8_t>(turned.q8[i]), row.q8[i] + 128);
+      CHECK(turned.scale == row.scale || std::isnan(row.scale[columns == 32 ? 1 : 0]));
+      CHECK(turned.sum == row.sum && turned.sum16 == row.sum16 && turned.minus_sum == row.minus_sum);
+    }
+  }
 }
 
 TEST(kernels_quantise_keeps_whole_numbers_of_steps) {

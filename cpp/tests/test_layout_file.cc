@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 #include <fstream>
 #include <thread>
 
+#include "engine/mapping_guard.h"
 #include "tests/files.h"
 #include "tests/kernel_cases.h"
 
@@ -252,6 +254,40 @@ TEST(layout_file_mapped_while_another_replaces_it_stays_what_it_was) {
   CHECK(is_kept(folder, model, second));
 }
 
+TEST(layout_file_cut_short_while_it_is_mapped_reads_as_zeros_and_is_known) {
+  const TemporaryFolder temporary;
+  const LayoutFolder folder{temporary.path(), int64_t{1} << 30};
+  const auto region = random_region(1 << 20, 4);
+  CHECK_EQUAL(keep(folder, model, region), "");
+  CHECK_EQUAL(keep(folder, std::string(32, 'b'), region), "");
+  for (const int64_t left : {8192, 5000, 0}) {
+    CHECK_EQUAL(keep(folder, model, region), "");
+    const auto mapped = map_layout(folder, model, places_of(1 << 20));
+    const auto other = map_layout(folder, std::string(32, 'b'), places_of(1 << 20));
+    CHECK(!gemcut::is_mapping_damaged(mapped.get()));
+    for (const auto& file : fs::directory_iterator(temporary.path()))
+      if (file.path().filename().string()[0] == 'a') fs::resize_file(file, static_cast<uintmax_t>(left));
+    const std::vector<std::byte> found(mapped.get(), mapped.get() + region.size());
+    const auto there = static_cast<size_t>(std::max<int64_t>(0, left - 4096));  // behind a header of one page
+    CHECK(std::memcmp(found.data(), region.data(), there) == 0);
+    for (size_t i = there; i < found.size(); ++i) CHECK(found[i] == std::byte{0});
+    CHECK(gemcut::is_mapping_damaged(mapped.get()));
+    CHECK(!gemcut::is_mapping_damaged(other.get()));
+    CHECK(std::memcmp(other.get(), region.data(), region.size()) == 0);
+  }
+}
+
+TEST(layout_file_maps_are_watched_for_as_long_as_they_live) {
+  const TemporaryFolder temporary;
+  const LayoutFolder folder{temporary.path(), int64_t{1} << 30};
+  CHECK_EQUAL(keep(folder, model, random_region(4096, 5)), "");
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    std::vector<std::shared_ptr<const std::byte>> maps;
+    while (maps.empty() || maps.back()) maps.push_back(map_layout(folder, model, places_of(4096)));
+    CHECK(maps.size() >= 60);  // beyond what can be watched there is none, and the weights are packed
+  }
+}
+
 TEST(layout_file_region_moves_whole_or_stops) {
   const TemporaryFolder temporary;
   const LayoutFolder folder{temporary.path(), int64_t{1} << 30};
@@ -260,9 +296,10 @@ TEST(layout_file_region_moves_whole_or_stops) {
   const auto mapped = map_layout(folder, model, places_of(20 << 20));
   std::vector<std::byte> moved(region.size());
   std::atomic<bool> stop{true};
-  CHECK(!gemcut::move_region(mapped.get(), 20 << 20, moved.data(), stop));
-  stop = false;
-  CHECK(gemcut::move_region(mapped.get(), 20 << 20, moved.data(), stop));
+  int asked = 0;
+  CHECK(!gemcut::move_region(mapped.get(), 20 << 20, moved.data(), [&] { return ++asked < 2; }));
+  CHECK_EQUAL(asked, 2);
+  CHECK(gemcut::move_region(mapped.get(), 20 << 20, moved.data(), [] { return true; }));
   CHECK(moved == region);
   CHECK(std::memcmp(mapped.get(), region.data(), region.size()) == 0);  // still there for who reads the map
 }

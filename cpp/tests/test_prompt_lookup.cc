@@ -130,10 +130,10 @@ TEST(prompt_lookup_gives_the_tokens_of_plain_decoding) {
     for (const CacheType type : {CacheType::bf16, CacheType::f32}) {
       const TinyCheckpoint checkpoint(family_config(family), {TensorType::q8_0, TensorType::q5_0, TensorType::bf16});
       const auto engine = tiny_engine(checkpoint, 2, type);
-      for (uint64_t seed = 0; seed < 3; ++seed) {
+      for (uint64_t seed = 0; seed < cases(3u, 1u); ++seed) {
         const Tokens prompt = repeated(random_tokens(checkpoint.config(), 12, seed), 3);
         const Tokens wanted = plain(*engine, prompt, 120);
-        for (const int64_t at_most : {1, 2, 8, 120}) {
+        for (const int64_t at_most : cases<std::vector<int64_t>>({1, 2, 8, 120}, {1, 8})) {
           PromptLookup lookup;
           CHECK(guessed(*engine, prompt, 120, at_most, lookup) == wanted);
           CHECK(at_most > 1 || lookup.num_guessed() == 0);
@@ -158,8 +158,9 @@ TEST(prompt_lookup_in_rings_that_wrap) {
     const TinyCheckpoint checkpoint(family_config(family), {TensorType::q8_0});
     const auto engine = tiny_engine(checkpoint, 2);
     const Tokens prompt = repeated(random_tokens(checkpoint.config(), 40, 2), 14);  // 560 of 576 slots
+    const int64_t count = cases(700, 60);
     PromptLookup lookup;
-    CHECK(guessed(*engine, prompt, 700, 700, lookup) == plain(*engine, prompt, 700));
+    CHECK(guessed(*engine, prompt, count, count, lookup) == plain(*engine, prompt, count));
   }
 }
 

@@ -1,9 +1,12 @@
 // The thread pool: every item once, whatever the threads do; also run under the thread sanitizer.
 #include "engine/thread_pool.h"
 
+#include <pthread.h>
+
 #include <numeric>
 #include <vector>
 
+#include "formats/error.h"
 #include "tests/testing.h"
 
 using gemcut::ThreadPool;
@@ -115,3 +118,23 @@ TEST(thread_pool_ends_without_a_job_and_right_after_one) {
     CHECK_EQUAL(ran[0] + ran[1] + ran[2], 3);
   }
 }
+
+#if defined(__GLIBC__)
+TEST(thread_pool_that_the_system_gives_no_threads_is_an_error) {
+  pthread_attr_t before, huge;
+  CHECK_EQUAL(pthread_getattr_default_np(&before), 0);
+  CHECK_EQUAL(pthread_getattr_default_np(&huge), 0);
+  CHECK_EQUAL(pthread_attr_setstacksize(&huge, size_t{1} << 50), 0);  // more than any address space
+  CHECK_EQUAL(pthread_setattr_default_np(&huge), 0);
+  std::string problem;
+  try {
+    const ThreadPool pool(64);
+  } catch (const gemcut::Error& error) {
+    problem = error.what();
+  }
+  pthread_setattr_default_np(&before);
+  CHECK_EQUAL(problem.find("[engine.thread_pool] threads is 64, but the system gave "), size_t{0});
+  CHECK(problem.find("Ask for fewer, or free memory.") != std::string::npos);
+  ThreadPool(3).run([](int) {});
+}
+#endif

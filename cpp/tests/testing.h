@@ -15,6 +15,13 @@ int register_test(const char* file, const char* name, TestFunction function);
 [[noreturn]] void fail(const char* file, int line, const std::string& why);
 // Ends it as skipped, with the reason that is printed.
 [[noreturn]] void skip(const std::string& reason);
+// Whether tests of many cases take a part of them: GEMCUT_TEST_FEWER=1, for processors that are emulated.
+bool fewer_cases();
+// `all`, or `fewer` there.
+template <class T>
+T cases(T all, T fewer) {
+  return fewer_cases() ? fewer : all;
+}
 
 template <class A, class B>
 void check_equal(const char* file, int line, const char* text, const A& a, const B& b) {

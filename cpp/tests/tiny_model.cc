@@ -11,7 +11,8 @@
 namespace gemcut::testing {
 
 const std::vector<std::string>& families() {
-  static const std::vector<std::string> names = {"gemma", "gemma2", "gemma3", "llama", "mistral"};
+  static const auto names =
+      cases<std::vector<std::string>>({"gemma", "gemma2", "gemma3", "llama", "mistral"}, {"gemma3", "llama"});
   return names;
 }
 

@@ -16,7 +16,7 @@ namespace gemcut::testing {
 
 // The shrunk configuration of "gemma", "gemma2", "gemma3", "llama" or "mistral": D 64, F 96, 6 layers or fewer.
 Config family_config(const std::string& family);
-const std::vector<std::string>& families();
+const std::vector<std::string>& families();  // all of these, or the two with most parts between them
 
 // A checkpoint that lies in memory: the matrices take the types in turn, the weights are those of the seed.
 class TinyCheckpoint : public Checkpoint {

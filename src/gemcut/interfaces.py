@@ -92,10 +92,12 @@ class KVCache(Protocol):
     Attributes:
         capacity: Tokens one sequence may reach.
         lengths: int32 (B,), tokens of each sequence seen so far.
+        num_reused: Tokens of each sequence's prompt that did not have to be computed.
     """
 
     capacity: int
     lengths: np.ndarray
+    num_reused: list[int]
 
 
 @dataclasses.dataclass
@@ -103,7 +105,7 @@ class Timings:
     """Where the time of a generation went; a batch shares one.
 
     Attributes:
-        prefill_tokens, prefill_seconds: Prompts taken in, and the time that took.
+        prefill_tokens, prefill_seconds: Tokens of prompts that were computed, and the time that took.
         decode_tokens, decode_seconds: Tokens generated, counted for one sequence, and the time that took.
         compile_seconds: Time of calls that compiled something first; they are in neither of the others.
     """

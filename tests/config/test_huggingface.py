@@ -140,6 +140,8 @@ def test_outer_token_ids_and_defaults_of_a_multimodal_file() -> None:
     assert config.eos_token_ids == (1, 106)
     assert config.model_type == "gemma3_text"
     empty = config_from_hf({"model_type": "gemma3", "text_config": {}}, "config.json")
+    nulls = {"model_type": "gemma3", "text_config": {}, "pad_token_id": None, "eos_token_id": None}
+    assert config_from_hf(nulls, "config.json") == empty
     assert empty.vocab_size == transformers.Gemma3TextConfig().vocab_size == 262_208
 
 

@@ -22,15 +22,20 @@ Script = Callable[[list[int], int], int]
 
 @dataclasses.dataclass
 class ScriptedCache:
-    """The tokens of each row, and how many of them were its prompt."""
+    """The tokens of each row, how many of them were its prompt, and how many of those were known already."""
 
     capacity: int
     rows: list[list[int]]
     prompts: list[list[int]]
+    reused: list[int] | None = None
 
     @property
     def lengths(self) -> np.ndarray:
         return np.array([len(row) for row in self.rows], np.int32)
+
+    @property
+    def num_reused(self) -> list[int]:
+        return self.reused or [0] * len(self.rows)
 
 
 class ScriptedEngine:
@@ -40,6 +45,7 @@ class ScriptedEngine:
         calls: ("new_cache", batch size, max tokens), ("prefill", lengths) and ("decode", steps, options, ...).
         uniforms: The draws that each decode call was given.
         compiled: What `num_compiled` answers next, else 0.
+        reused: Tokens of each row's prompt that a prefill need not compute; None for none.
     """
 
     engine, dtype, device, num_threads = "scripted", "float32", "cpu", 1
@@ -50,6 +56,7 @@ class ScriptedEngine:
         self.script, self.calls, self.uniforms = script, [], []
         self.is_closed = False
         self.compiled: list[int] = []
+        self.reused: list[int] | None = None
 
     def num_compiled(self) -> int:
         return self.compiled.pop(0) if self.compiled else 0
@@ -59,7 +66,7 @@ class ScriptedEngine:
             raise BackendError("model: it was closed, so its weights are gone. Load it again.")
         assert max_tokens <= self.config.max_position_embeddings
         self.calls.append(("new_cache", batch_size, max_tokens))
-        return ScriptedCache(max_tokens, [[] for _ in range(batch_size)], [])
+        return ScriptedCache(max_tokens, [[] for _ in range(batch_size)], [], self.reused)
 
     def prefill(self, cache: ScriptedCache, token_ids: Any) -> None:
         self.calls.append(("prefill", [len(row) for row in token_ids]))

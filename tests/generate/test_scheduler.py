@@ -95,3 +95,9 @@ def test_timings_are_shared_and_do_not_count_in_comparisons(scripted, saying):
     assert isinstance(first.timings, Timings)
     assert first.timings.prefill_tokens == 4
     assert lm.generate("a", max_tokens=4) == first
+
+
+def test_tokens_that_were_known_already_do_not_count_as_prefilled(scripted, saying):
+    lm = scripted(saying("one two"))
+    lm.engine_model.reused = [3]
+    assert lm.generate([2, 10, 11, 12, 13], max_tokens=2).timings.prefill_tokens == 2

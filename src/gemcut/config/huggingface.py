@@ -170,7 +170,8 @@ def _text_part(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(text, Mapping):
         raise ConfigError(f"{where}: text_config is {text!r}, expected an object with the text decoder's keys.")
     outer = {key: value for key, value in data.items() if key not in _MULTIMODAL_KEYS}
-    shared = {key: outer.pop(key) for key in (*_TOKEN_IDS, "tie_word_embeddings") if outer.get(key) is not None}
+    stated = {key: outer.pop(key) for key in (*_TOKEN_IDS, "tie_word_embeddings") if key in outer}
+    shared = {key: value for key, value in stated.items() if value is not None}
     for key in outer:
         _check_unused(key, outer[key], "gemma3", where)
     tied = text.get("tie_word_embeddings", shared.get("tie_word_embeddings"))

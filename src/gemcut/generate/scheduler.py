@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as AbstractSequence
@@ -63,8 +64,9 @@ class Scheduler:
         clock = _Clock(engine)
         for sequence in batch:
             sequence.timings = clock.timings
-        with clock.prefill(sum(len(sequence.prompt_ids) for sequence in batch)):
+        with clock.prefill() as count:
             engine.prefill(cache, [sequence.prompt_ids for sequence in batch])
+            count(sum(len(sequence.prompt_ids) for sequence in batch) - sum(cache.num_reused))
         if any(sequence.options.stop for sequence in batch):
             longest_burst = min(longest_burst, WATCHED_BURST)
         options = [sequence.options.sampling for sequence in batch]
@@ -90,6 +92,15 @@ class Scheduler:
         return tuple(sorted(shared))
 
 
+@dataclasses.dataclass
+class _Taken:
+    """What one call took."""
+
+    tokens: list[int] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    compiled: bool = False
+
+
 class _Clock:
     """Adds up the timings of one batch; a call that compiled something counts as compilation."""
 
@@ -98,29 +109,32 @@ class _Clock:
         self._engine = engine
 
     @contextlib.contextmanager
-    def prefill(self, num_tokens: int) -> Iterator[None]:
-        """Times the prefill of `num_tokens` tokens."""
-        compiled, begin = self._engine.num_compiled(), time.perf_counter()
-        yield
-        seconds = time.perf_counter() - begin
-        if self._engine.num_compiled() > compiled:
-            self.timings.compile_seconds += seconds
-        else:
-            self.timings.prefill_tokens += num_tokens
-            self.timings.prefill_seconds += seconds
+    def prefill(self) -> Iterator[Callable[[int], None]]:
+        """Times a prefill; the caller counts the tokens that were computed."""
+        with self._measure() as taken:
+            yield taken.tokens.append
+        if not taken.compiled:
+            self.timings.prefill_tokens += sum(taken.tokens)
+            self.timings.prefill_seconds += taken.seconds
 
     @contextlib.contextmanager
     def decode(self) -> Iterator[Callable[[int], None]]:
         """Times one decode call; the caller counts its tokens."""
-        made: list[int] = []
+        with self._measure() as taken:
+            yield taken.tokens.append
+        if not taken.compiled:
+            self.timings.decode_tokens += sum(taken.tokens)
+            self.timings.decode_seconds += taken.seconds
+
+    @contextlib.contextmanager
+    def _measure(self) -> Iterator[_Taken]:
+        taken = _Taken()
         compiled, begin = self._engine.num_compiled(), time.perf_counter()
-        yield made.append
-        seconds = time.perf_counter() - begin
-        if self._engine.num_compiled() > compiled:
-            self.timings.compile_seconds += seconds
-        else:
-            self.timings.decode_tokens += sum(made)
-            self.timings.decode_seconds += seconds
+        yield taken
+        taken.seconds = time.perf_counter() - begin
+        taken.compiled = self._engine.num_compiled() > compiled
+        if taken.compiled:
+            self.timings.compile_seconds += taken.seconds
 
 
 def _tokens_needed(batch: AbstractSequence[Sequence]) -> int:

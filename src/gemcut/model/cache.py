@@ -51,3 +51,8 @@ class KerasKVCache:
     def lengths(self) -> np.ndarray:
         """int32 (B,), tokens of each sequence seen so far."""
         return np.array([len(row) for row in self.token_ids], np.int32)
+
+    @property
+    def num_reused(self) -> list[int]:
+        """Of each sequence's prompt; these engines compute all of it."""
+        return [0] * self.batch_size
