@@ -76,10 +76,10 @@ test-cpp: $(BUILD)/gemcut-engine
 	@echo "Tests of the C++ engine"
 	@$(BUILD)/release/gemcut-tests
 
-# configure and build: the folder's name, then CMake's arguments.
+# configure and build: the folder's name, then CMake's arguments, then the targets if not all.
 define cmake_build
 @$(CMAKE) -S . -B $(BUILD)/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(NINJA) $(2) >&2
-@$(NINJA) -C $(BUILD)/$(1) -j $(JOBS) >&2
+@$(NINJA) -C $(BUILD)/$(1) -j $(JOBS) $(3) >&2
 endef
 
 # need the command $(1), which Debian's package $(2) brings.
@@ -89,33 +89,37 @@ $(BUILD)/gemcut-engine: $(NATIVE_SOURCES) | $(BUILD)/.tools
 	$(call cmake_build,release,)
 	@cp $(BUILD)/release/gemcut-engine $@
 
+# Those in which several threads meet.
+THREADED_TESTS := thread_pool engine_ prefix_cache prompt_lookup snapshots state_file layout_file
 test-sanitizers: | $(BUILD)/.tools ## The C++ tests under the address, undefined-behaviour and thread sanitizers
-	$(call cmake_build,asan,-DGEMCUT_SANITIZE=address$(,)undefined)
+	$(call cmake_build,asan,-DGEMCUT_SANITIZE=address$(,)undefined,gemcut-tests)
 	ASAN_OPTIONS=detect_stack_use_after_return=1 $(BUILD)/asan/gemcut-tests
-	$(call cmake_build,tsan,-DGEMCUT_SANITIZE=thread)
-	TSAN_OPTIONS=halt_on_error=1 $(BUILD)/tsan/gemcut-tests
+	$(call cmake_build,tsan,-DGEMCUT_SANITIZE=thread,gemcut-tests)
+	GEMCUT_TEST_FEWER=1 TSAN_OPTIONS=halt_on_error=1 $(BUILD)/tsan/gemcut-tests $(THREADED_TESTS)
 
-test-arm: | $(BUILD)/.tools ## The C++ tests on an emulated ARM processor
+test-arm: | $(BUILD)/.tools ## The C++ tests, with fewer cases, on an emulated ARM processor
 	@$(call need,aarch64-linux-gnu-g++,g++-aarch64-linux-gnu)
 	@$(call need,qemu-aarch64,qemu-user)
 	$(call cmake_build,arm,-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-		-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_STRIP=$$(command -v aarch64-linux-gnu-strip))
-	qemu-aarch64 -cpu max $(BUILD)/arm/gemcut-tests
+		-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_STRIP=$$(command -v aarch64-linux-gnu-strip), \
+		gemcut-tests gemcut-engine)
+	GEMCUT_TEST_FEWER=1 qemu-aarch64 -cpu max $(BUILD)/arm/gemcut-tests
 
-test-nehalem: $(BUILD)/gemcut-engine ## The C++ tests on an emulated processor of 2009, which has no AVX
+test-nehalem: $(BUILD)/gemcut-engine ## The C++ tests, with fewer cases, on an emulated processor of 2009, which has no AVX
 	@$(call need,qemu-x86_64,qemu-user)
-	qemu-x86_64 -cpu Nehalem $(BUILD)/release/gemcut-tests
+	GEMCUT_TEST_FEWER=1 qemu-x86_64 -cpu Nehalem $(BUILD)/release/gemcut-tests
 
 # Seconds of each fuzz target, one after the other.
 FUZZ_SECONDS ?= 300
 fuzz: | $(BUILD)/.tools ## Fuzz the file readers with address and undefined-behaviour sanitizers
 	@$(call need,clang++,clang)
-	$(call cmake_build,fuzz,-DGEMCUT_FUZZ=ON -DGEMCUT_SANITIZE=address$(,)undefined -DCMAKE_CXX_COMPILER=clang++)
+	$(call cmake_build,fuzz,-DGEMCUT_FUZZ=ON -DGEMCUT_SANITIZE=address$(,)undefined -DCMAKE_CXX_COMPILER=clang++, \
+		$(patsubst cpp/fuzz/%.cc,%,$(wildcard cpp/fuzz/fuzz_*.cc)))
 	@for target in $(BUILD)/fuzz/fuzz_*; do \
 		name=$$(basename $$target); [ -x $$target ] && [ -f $$target ] || continue; \
 		mkdir -p $(BUILD)/fuzz/corpus/$$name; \
 		echo "$$name: $(FUZZ_SECONDS) seconds"; \
-		$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 \
+		$$target -max_total_time=$(FUZZ_SECONDS) -timeout=60 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/ \
 			$(BUILD)/fuzz/corpus/$$name cpp/fuzz/corpus/$${name#fuzz_}; \
 	done
 

@@ -1,6 +1,7 @@
 """llama.cpp as a peer, through its C API: runs in its own environment (.venv-llamacpp) and answers worker_protocol.
 
-    python peer_llamacpp.py FILE.gguf [--threads N] [--context N] [--no-repack] [--no-flash] [--start|--memory]
+    python peer_llamacpp.py FILE.gguf [--threads N] [--context N] [--no-repack] [--no-flash] [--float32-cache]
+        [--start|--memory]
 
 Micro-batches of 512 tokens, keys and values in float16, weights mapped: llama.cpp's own defaults. --start measures
 model + context + prefill of 16 tokens + 1 token in this fresh process, --memory what that leaves in use; both then end.
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--context", type=int, default=4096)
-    for flag in ("--no-repack", "--no-flash", "--unified", "--start", "--memory"):
+    for flag in ("--no-repack", "--no-flash", "--unified", "--float32-cache", "--start", "--memory"):
         parser.add_argument(flag, action="store_true")
     options = parser.parse_args()
     llama_cpp.llama_log_set(ALWAYS_SILENT, None)
@@ -130,6 +131,8 @@ class LlamaCpp:
         params.n_threads = params.n_threads_batch = options.threads
         params.flash_attn_type = 0 if options.no_flash else 1
         params.kv_unified = options.unified
+        if options.float32_cache:
+            params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
         return params
 
     def _append(self, sequence: int, position: int, token_ids: list[int], all_logits: bool = False) -> float:

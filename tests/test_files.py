@@ -6,10 +6,19 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gemcut.errors import CheckpointError, ConfigError, GemcutError, NotFoundError
-from gemcut.files import atomic_write_bytes, atomic_write_text, map_file, read_bytes, read_json, sha256_of
+from gemcut.files import (
+    atomic_write_bytes,
+    atomic_write_text,
+    forget_pages,
+    map_file,
+    read_bytes,
+    read_json,
+    sha256_of,
+)
 
 
 def refuse(*arguments: Any, **named: Any) -> Any:
@@ -97,3 +106,17 @@ def test_failed_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 def test_writing_into_no_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(GemcutError, match=r"could not be written \(No such file or directory\)"):
         atomic_write_bytes(tmp_path / "missing" / "a", b"")
+
+
+def test_forgotten_pages_can_be_read_again(tmp_path: Path) -> None:
+    values = np.arange(10_000, dtype=np.uint32)
+    values.tofile(tmp_path / "f")
+    mapped = np.frombuffer(map_file(tmp_path / "f"), np.uint8)
+    part = mapped[4 * 1500 : 4 * 9000].view(np.uint32)
+    assert np.array_equal(part, values[1500:9000])
+    forget_pages(part)
+    assert np.array_equal(part, values[1500:9000])
+    for other in (values, np.frombuffer(b"abc", np.uint8), np.empty(0)):
+        before = other.copy()
+        forget_pages(other)
+        assert np.array_equal(other, before)

@@ -25,7 +25,7 @@ PARAMETERS = {
     ),
     "TextModel": None,
     "doctor": "",
-    "load": "reference engine dtype threads context",
+    "load": "reference engine dtype threads context adapter",
     "published": "name",
     "show": "reference context",
 }

@@ -5,10 +5,12 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <new>
+#include <tuple>
 
 #include "bindings/batch.h"
 #include "bindings/shared_engine.h"
@@ -27,6 +29,8 @@ namespace {
 
 using TokenIds = std::vector<int32_t>;
 using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+// Name of a matrix, A (r, in), B (out, r) and their scale.
+using Update = std::tuple<std::string, Floats, Floats, float>;
 using Mask = nb::ndarray<const bool, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 const char* error_class(ErrorKind kind) {
@@ -160,13 +164,21 @@ void log_warning(const std::string& message) {
 
 std::shared_ptr<SharedEngine> load_engine(const Checkpoint& checkpoint, int num_threads, bool float32_cache,
                                           bool use_layout_cache, const std::string& layout_folder,
-                                          int64_t layout_max_bytes, int64_t prefix_cache_bytes) {
+                                          int64_t layout_max_bytes, int64_t prefix_cache_bytes,
+                                          const std::vector<Update>& updates) {
   EngineOptions options;
   options.num_threads = num_threads;
   options.cache_type = float32_cache ? CacheType::f32 : CacheType::bf16;
   options.use_layout_cache = use_layout_cache;
   options.layout_folder = layout_folder;
   options.layout_max_bytes = layout_max_bytes;
+  for (const auto& [name, a, b, scale] : updates) {
+    const auto rank = static_cast<int64_t>(a.shape(0));
+    if (static_cast<int64_t>(b.shape(1)) != rank)
+      throw Error(ErrorKind::usage, "[bindings.module] updates: the factors of " + name + " are of two ranks, expected one.");
+    options.adapter.push_back({name, rank, static_cast<int64_t>(b.shape(0)), static_cast<int64_t>(a.shape(1)), a.data(),
+                               b.data(), scale});
+  }
   options.warn = log_warning;
   const nb::gil_scoped_release released;
   return std::make_shared<SharedEngine>(Engine::load(checkpoint, options), prefix_cache_bytes);
@@ -271,7 +283,7 @@ void bind_engine(nb::module_& module) {
   nb::class_<SharedEngine>(module, "Engine")
       .def(nb::new_(&load_engine), "checkpoint"_a, nb::kw_only(), "num_threads"_a = 0, "float32_cache"_a = false,
            "use_layout_cache"_a = true, "layout_folder"_a = "", "layout_max_bytes"_a = 0,
-           "prefix_cache_bytes"_a = 0)
+           "prefix_cache_bytes"_a = 0, "updates"_a = std::vector<Update>())
       .def("close", &SharedEngine::close, nb::call_guard<nb::gil_scoped_release>())
       .def("logits", [](SharedEngine& self, const TokenIds& token_ids) { return rows(self, token_ids, false); })
       .def("hidden_states", [](SharedEngine& self, const TokenIds& token_ids) { return rows(self, token_ids, true); })

@@ -10,6 +10,7 @@
 #include <system_error>
 #include <thread>
 
+#include "engine/adapter.h"
 #include "engine/forward.h"
 #include "engine/layout_file.h"
 #include "engine/machine.h"
@@ -55,7 +56,7 @@ class Lengths {
 class CpuEngine : public Engine {
  public:
   CpuEngine(const Config& config, std::vector<WeightPlace> places, std::shared_ptr<const std::byte> region,
-            bool from_layout_file, std::unique_ptr<ThreadPool> pool, CacheType cache_type)
+            bool from_layout_file, std::unique_ptr<ThreadPool> pool, CacheType cache_type, Adapter adapter)
       : config_(config),
         kernels_(choose_kernels()),
         isa_(kernels_.name),
@@ -64,7 +65,8 @@ class CpuEngine : public Engine {
         from_layout_file_(from_layout_file),
         places_(std::move(places)),
         weights_(bind_weights(config_, places_, std::move(region))),
-        forward_(config_, weights_, kernels_, *pool_, cache_type) {}
+        adapter_(std::move(adapter)),
+        forward_(config_, weights_, adapter_, kernels_, *pool_, cache_type) {}
 
   ~CpuEngine() override {
     stop_moving_ = true;
@@ -75,7 +77,7 @@ class CpuEngine : public Engine {
   const std::string& isa() const override { return isa_; }
   int num_threads() const override { return pool_->num_threads(); }
   std::string dtype() const override;
-  int64_t weight_bytes() const override { return region_bytes(places_); }
+  int64_t weight_bytes() const override { return region_bytes(places_) + adapter_.num_bytes(); }
   int64_t weight_bytes_per_token() const override;
   int64_t multiply_adds_per_token() const override;
   bool from_layout_file() const override { return from_layout_file_; }
@@ -114,6 +116,7 @@ class CpuEngine : public Engine {
   const bool from_layout_file_;
   const std::vector<WeightPlace> places_;
   Weights weights_;
+  const Adapter adapter_;
   Forward forward_;
   mutable std::mutex mutex_;            // one pass at a time; the weights change place between passes
   std::thread mover_;
@@ -172,7 +175,7 @@ std::string CpuEngine::dtype() const {
 
 int64_t CpuEngine::weight_bytes_per_token() const {
   const std::lock_guard lock(mutex_);
-  int64_t bytes = 0;
+  int64_t bytes = adapter_.num_bytes();
   for (const PackedMatrix* matrix : weights_.read_per_token()) bytes += matrix->num_bytes();
   bytes -= weights_.head.num_groups() * weights_.head.geometry.low_bytes;  // but for a few rows
   return bytes;
@@ -180,7 +183,7 @@ int64_t CpuEngine::weight_bytes_per_token() const {
 
 int64_t CpuEngine::multiply_adds_per_token() const {
   const std::lock_guard lock(mutex_);
-  int64_t count = 0;
+  int64_t count = adapter_.multiply_adds();
   for (const PackedMatrix* matrix : weights_.read_per_token()) count += matrix->rows * matrix->columns;
   return count - weights_.head.rows * weights_.head.columns;
 }
@@ -232,7 +235,7 @@ void CpuEngine::keep_snapshots(Sequence& sequence, int64_t max_bytes) {
 
 StateKey CpuEngine::state_key() {
   const std::lock_guard lock(mutex_);
-  if (model_hash_.empty()) model_hash_ = hash_weights(config_, places_, weights_.region.get());
+  if (model_hash_.empty()) model_hash_ = adapter_.hash(hash_weights(config_, places_, weights_.region.get()));
   return {model_hash_, cache_type_};
 }
 
@@ -434,7 +437,8 @@ std::unique_ptr<Engine> Engine::load(const Checkpoint& checkpoint, const EngineO
   auto pool = std::make_unique<ThreadPool>(options.num_threads ? options.num_threads : usable_cores());
   std::vector<WeightPlace> places = plan_weights(checkpoint);
   const int64_t bytes = region_bytes(places);
-  check_memory(bytes, "the model");
+  check_memory(bytes + Adapter::bytes_of(options.adapter), "the model");
+  Adapter adapter(checkpoint.config(), options.adapter);
   LayoutFolder folder;
   folder.path = options.layout_folder;
   if (folder.path.empty() && bytes >= min_layout_bytes) folder.path = default_layout_folder();
@@ -454,7 +458,7 @@ std::unique_ptr<Engine> Engine::load(const Checkpoint& checkpoint, const EngineO
     region = packed;
   }
   return std::make_unique<CpuEngine>(checkpoint.config(), std::move(places), std::move(region), kept, std::move(pool),
-                                     options.cache_type);
+                                     options.cache_type, std::move(adapter));
 }
 
 }  // namespace gemcut

@@ -18,12 +18,22 @@ namespace gemcut {
 
 enum class CacheType : uint8_t { bf16, f32 };  // how keys and values are kept
 
+// What an adapter adds to one matrix (out, in): scale * B A. The numbers are finite, and only read during load().
+struct AdapterMatrix {
+  std::string name;                    // canonical, such as "model.layers.0.self_attn.q_proj.weight"
+  int64_t rank = 0, rows = 0, columns = 0;
+  const float* a = nullptr;            // (rank, columns)
+  const float* b = nullptr;            // (rows, rank)
+  float scale = 1;
+};
+
 struct EngineOptions {
   int num_threads = 0;                 // 0: one for each core this process may use
   CacheType cache_type = CacheType::bf16;
   bool use_layout_cache = true;        // keep the packed weights in a file, or only in memory
   std::string layout_folder;           // empty: the default beside the hub cache
   int64_t layout_max_bytes = 0;        // of all kept layouts together; 0: the default
+  std::vector<AdapterMatrix> adapter;  // computed beside the weights
   std::function<void(const std::string&)> warn;  // told what could not be done but is not needed
 };
 
@@ -68,7 +78,7 @@ class Engine {
   virtual const std::string& isa() const = 0;     // "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "neon", "portable"
   virtual int num_threads() const = 0;
   virtual std::string dtype() const = 0;          // how most weights are stored: "q8_0", "bfloat16", "float32", ...
-  virtual int64_t weight_bytes() const = 0;       // of the packed weights
+  virtual int64_t weight_bytes() const = 0;       // of the packed weights and the adapter
   virtual int64_t weight_bytes_per_token() const = 0;  // read to decode one token by step() with best_only
   virtual int64_t multiply_adds_per_token() const = 0; // of the matrices, the output head's left out
   virtual bool from_layout_file() const = 0;      // read from a kept layout

@@ -31,8 +31,10 @@ int64_t num_items(const PackedMatrix& matrix) {
   return (matrix.num_groups() + groups_per_item(matrix) - 1) / groups_per_item(matrix);
 }
 
-std::vector<Format> formats_of(const Weights& weights, std::initializer_list<PackedMatrix LayerWeights::*> members) {
+std::vector<Format> formats_of(const Weights& weights, const Adapter& adapter,
+                               std::initializer_list<PackedMatrix LayerWeights::*> members) {
   std::vector<Format> formats;
+  if (!adapter.empty()) formats.push_back(Format::f32);
   for (const LayerWeights& layer : weights.layers)
     for (const auto member : members) formats.push_back((layer.*member).format);
   return formats;
@@ -40,12 +42,14 @@ std::vector<Format> formats_of(const Weights& weights, std::initializer_list<Pac
 
 }  // namespace
 
-Forward::Forward(const Config& config, const Weights& weights, const Kernels& kernels, ThreadPool& pool,
-                 CacheType cache_type)
+Forward::Forward(const Config& config, const Weights& weights, const Adapter& adapter, const Kernels& kernels,
+                 ThreadPool& pool, CacheType cache_type)
     : config_(config),
       weights_(weights),
+      adapter_(adapter),
       kernels_(kernels),
       pool_(pool),
+      adapter_pass_(adapter, kernels, pool),
       cache_type_(cache_type),
       width_(round16(config.hidden_size)),
       query_width_(round16(config.num_attention_heads * config.head_dim)),
@@ -63,9 +67,9 @@ Forward::Forward(const Config& config, const Weights& weights, const Kernels& ke
   values_ = AlignedArray<float>(rows * kv_width_);
   attended_ = AlignedArray<float>(rows * query_width_);
   using L = LayerWeights;
-  hidden_inputs_ = InputRows(config.hidden_size, rows, formats_of(weights, {&L::q, &L::k, &L::v, &L::gate, &L::up}));
-  attended_inputs_ = InputRows(config.num_attention_heads * config.head_dim, rows, formats_of(weights, {&L::o}));
-  ffn_inputs_ = InputRows(config.intermediate_size, rows, formats_of(weights, {&L::down}));
+  hidden_inputs_ = InputRows(config.hidden_size, rows, formats_of(weights, adapter, {&L::q, &L::k, &L::v, &L::gate, &L::up}));
+  attended_inputs_ = InputRows(config.num_attention_heads * config.head_dim, rows, formats_of(weights, adapter, {&L::o}));
+  ffn_inputs_ = InputRows(config.intermediate_size, rows, formats_of(weights, adapter, {&L::down}));
   head_inputs_ = InputRows(config.hidden_size, head_rows, {weights.head.format});
   head_hidden_ = AlignedArray<float>(head_rows * width_);
   cos_ = AlignedArray<float>(kinds * rows * half);
@@ -121,19 +125,24 @@ void Forward::embed(int thread) {
 // many are shared, behind one more barrier.
 void Forward::run_layer(size_t layer, int thread) {
   const LayerWeights& weights = weights_.layers[layer];
+  const LayerUpdates& updates = adapter_.layer(layer);
   const int64_t attended_columns = config_.num_attention_heads * config_.head_dim;
-  multiply({{&weights.q, queries_.data(), query_width_},
-            {&weights.k, keys_.data(), kv_width_},
-            {&weights.v, values_.data(), kv_width_}},
+  adapter_pass_.reduce({updates.q, updates.k, updates.v}, hidden_inputs_, num_rows_, thread);
+  multiply({{&weights.q, queries_.data(), query_width_, updates.q},
+            {&weights.k, keys_.data(), kv_width_, updates.k},
+            {&weights.v, values_.data(), kv_width_, updates.v}},
            hidden_inputs_, thread, &weights.o, [&](int64_t row) { place_heads(layer, row); });
   share_then_rows(
       static_cast<int64_t>(attention_items_.size()), thread,
       [&](int64_t item, int64_t) { attend(layer, attention_items_[static_cast<size_t>(item)], thread); },
       [&](int64_t row) { attended_inputs_.set(kernels_, row, 0, attended_columns, row_of(attended_, row, query_width_)); });
-  multiply({{&weights.o, out_.data(), width_}}, attended_inputs_, thread, &weights.gate,
+  adapter_pass_.reduce({updates.o}, attended_inputs_, num_rows_, thread);
+  multiply({{&weights.o, out_.data(), width_, updates.o}}, attended_inputs_, thread, &weights.gate,
            [&](int64_t row) { after_attention(layer, row); });
+  adapter_pass_.reduce({updates.gate, updates.up}, hidden_inputs_, num_rows_, thread);
   feed_forward(layer, thread);
-  multiply({{&weights.down, out_.data(), width_}}, ffn_inputs_, thread,
+  adapter_pass_.reduce({updates.down}, ffn_inputs_, num_rows_, thread);
+  multiply({{&weights.down, out_.data(), width_, updates.down}}, ffn_inputs_, thread,
            layer + 1 < weights_.layers.size() ? &weights_.layers[layer + 1].q : &weights_.head,
            [&](int64_t row) { after_feed_forward(layer, row); });
 }
@@ -197,6 +206,7 @@ void Forward::multiply_group(const Product& product, int64_t group, const std::b
     args.end_block = std::min(blocks, block + step);
     kernels_.matmul[static_cast<int>(matrix.format)](args);
   }
+  if (product.update) adapter_pass_.add(*product.update, group, first_row, num_rows, args.out, args.out_stride, thread);
 }
 
 void Forward::normalise_input(size_t layer, int64_t row) {
@@ -319,6 +329,7 @@ void Forward::feed_forward(size_t layer, int thread) {
 // Up to ffn_columns columns of one tile: out (rows, stride), of which whole groups are written.
 void Forward::gate_and_up(size_t layer, const FeedForwardTile& tile, int thread, float* out, int64_t stride) {
   const LayerWeights& weights = weights_.layers[layer];
+  const LayerUpdates& updates = adapter_.layer(layer);
   const auto gated = config_.hidden_activation == Activation::silu ? kernels_.gated_silu : kernels_.gated_gelu;
   float* const gate = scratch_[static_cast<size_t>(thread)].data();
   float* const up = gate + ffn_rows * ffn_columns;
@@ -329,8 +340,8 @@ void Forward::gate_and_up(size_t layer, const FeedForwardTile& tile, int thread,
     const PackedMatrix& matrix = is_up ? weights.up : weights.gate;
     const std::byte* next = tile.next_column < 0 ? nullptr : weights.gate.group(tile.next_column / group_rows);
     if (group + 1 < 2 * groups) next = group + 1 == groups ? weights.up.group(first) : matrix.group(first + group % groups + 1);
-    multiply_group({&matrix, (is_up ? up : gate) - first * group_rows, ffn_columns}, first + group % groups, next,
-                   hidden_inputs_, tile.rows, thread, tile.first_row);
+    const Product product{&matrix, (is_up ? up : gate) - first * group_rows, ffn_columns, is_up ? updates.up : updates.gate};
+    multiply_group(product, first + group % groups, next, hidden_inputs_, tile.rows, thread, tile.first_row);
   }
   for (int64_t r = 0; r < tile.rows; ++r)
     gated(gate + r * ffn_columns, up + r * ffn_columns, groups * group_rows, out + r * stride);

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/adapter_pass.h"
 #include "engine/input_rows.h"
 #include "engine/sequence.h"
 #include "engine/thread_pool.h"
@@ -25,7 +26,8 @@ inline constexpr int64_t head_tokens = 1024;
 
 class Forward {
  public:
-  Forward(const Config& config, const Weights& weights, const Kernels& kernels, ThreadPool& pool, CacheType cache_type);
+  Forward(const Config& config, const Weights& weights, const Adapter& adapter, const Kernels& kernels, ThreadPool& pool,
+          CacheType cache_type);
 
   // Computes up to max_pass_rows rows; rows of one sequence follow each other with ascending positions. Keys and
   // values are stored; the rows' hidden states before the final norm stay inside.
@@ -47,6 +49,7 @@ class Forward {
     const PackedMatrix* matrix;
     float* out;
     int64_t stride;
+    const LowRankUpdate* update = nullptr;
   };
   struct AttentionItem {
     int64_t first_row;   // of the pass: rows of one sequence
@@ -89,8 +92,10 @@ class Forward {
 
   const Config& config_;
   const Weights& weights_;
+  const Adapter& adapter_;
   const Kernels& kernels_;
   ThreadPool& pool_;
+  AdapterPass adapter_pass_;
   const CacheType cache_type_;
   const int64_t width_, query_width_, kv_width_, ffn_width_, vocab_stride_;  // D, N H, K H, F, V, rounded up to 16
   const float query_scale_, embedding_scale_;

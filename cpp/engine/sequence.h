@@ -17,7 +17,7 @@
 
 namespace gemcut {
 
-inline constexpr int64_t max_pass_rows = 512;  // tokens computed together
+inline constexpr int64_t max_pass_rows = 256;  // tokens computed together: enough to hide the reading, and little memory
 inline constexpr int64_t tile_tokens = 16;     // positions that lie together in the cache
 
 // Slots of each kind of layer, for sequences of up to `max_tokens` tokens; multiples of attention_block.

@@ -339,8 +339,11 @@ Config read_multimodal(const Json& data, const std::string& where) {
     const std::string& key = data.keys()[i];
     const Json& value = data.items()[i];
     const bool shared = has_text(tables::kTokenIds, key) || key == "tie_word_embeddings";
-    if (shared && !value.is(Kind::null)) keys.replace(key, value);
-    else if (!has_text(tables::kMultimodalKeys, key)) check_unused(key, value, "gemma3", where);
+    if (shared) {
+      if (!value.is(Kind::null)) keys.replace(key, value);
+    } else if (!has_text(tables::kMultimodalKeys, key)) {
+      check_unused(key, value, "gemma3", where);
+    }
   }
   const Json *outer_tied = data.find("tie_word_embeddings"), *tied = text ? text->find("tie_word_embeddings") : nullptr;
   if (outer_tied && !outer_tied->is(Kind::null) && tied && number_of(*tied) != number_of(*outer_tied))

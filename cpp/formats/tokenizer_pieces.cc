@@ -29,8 +29,6 @@ uint64_t hash_of(std::string_view text) {
   return hash ^ (hash >> 29);
 }
 
-uint32_t tag_of(uint64_t hash) { return static_cast<uint32_t>(hash >> 32); }
-
 }  // namespace
 
 void PieceArena::reserve(size_t num_pieces, size_t num_bytes) {
@@ -47,14 +45,15 @@ size_t PieceTable::slot_of(std::string_view text, uint64_t hash) const {
   const size_t mask = slots_.size() - 1;
   size_t i = hash & mask;
   for (;; i = (i + 1) & mask) {
-    const Slot& slot = slots_[i];
-    if (slot.token_id < 0) return i;
-    if (slot.tag == tag_of(hash) && pieces_[static_cast<size_t>(slot.token_id)] == text) return i;
+    const uint32_t slot = slots_[i];
+    if (slot == free_slot) return i;
+    if ((slot & ~id_mask_) == tag_of(hash) && pieces_[slot & id_mask_] == text) return i;
   }
 }
 
 PieceTable::Clash PieceTable::fill(const std::vector<int32_t>& token_ids) {
-  slots_.assign(std::bit_ceil(std::max<size_t>(2 * token_ids.size(), 8)), {});
+  slots_.assign(std::bit_ceil(std::max<size_t>(2 * token_ids.size(), 8)), free_slot);
+  id_mask_ = static_cast<uint32_t>(std::bit_ceil(pieces_.size() + 1)) - 1;  // no id has all bits set
   std::vector<uint64_t> hashes;
   hashes.reserve(token_ids.size());
   for (const int32_t token_id : token_ids) hashes.push_back(hash_of(pieces_[static_cast<size_t>(token_id)]));
@@ -63,14 +62,14 @@ PieceTable::Clash PieceTable::fill(const std::vector<int32_t>& token_ids) {
   const size_t mask = slots_.size() - 1;
   for (size_t i = 0; i < token_ids.size(); ++i) {
     if (i + kAhead < hashes.size()) __builtin_prefetch(&slots_[hashes[i + kAhead] & mask], 1);
-    Slot& slot = slots_[slot_of(pieces_[static_cast<size_t>(token_ids[i])], hashes[i])];
-    if (slot.token_id >= 0) return {token_ids[i], slot.token_id};
-    slot = {tag_of(hashes[i]), token_ids[i]};
+    uint32_t& slot = slots_[slot_of(pieces_[static_cast<size_t>(token_ids[i])], hashes[i])];
+    if (slot != free_slot) return {token_ids[i], token_id_in(slot)};
+    slot = tag_of(hashes[i]) | static_cast<uint32_t>(token_ids[i]);
   }
   return {};
 }
 
-int32_t PieceTable::find(std::string_view text) const { return slots_[slot_of(text, hash_of(text))].token_id; }
+int32_t PieceTable::find(std::string_view text) const { return token_id_in(slots_[slot_of(text, hash_of(text))]); }
 
 PieceTrie::PieceTrie() : roots_(256, -1) {}
 

@@ -30,7 +30,7 @@ class PieceArena {
 // Piece to id, by open addressing. The arena must outlive it.
 class PieceTable {
  public:
-  explicit PieceTable(const PieceArena& pieces) : pieces_(pieces), slots_(8) {}
+  explicit PieceTable(const PieceArena& pieces) : pieces_(pieces), slots_(8, free_slot) {}
   // Fills the table, once, with pieces by their ids; stops at one whose text is there already.
   struct Clash {
     int32_t token_id = -1, same = -1;  // -1: none
@@ -39,15 +39,19 @@ class PieceTable {
   int32_t find(std::string_view text) const;  // -1: no such piece
 
  private:
-  struct Slot {
-    uint32_t tag = 0;       // upper half of the hash, so that other texts are rarely read
-    int32_t token_id = -1;  // -1: free
-  };
+  // A slot is a token id and, in the bits above it, a part of the hash, so that other texts are rarely read.
+  static constexpr uint32_t free_slot = ~uint32_t{0};
+
+  uint32_t tag_of(uint64_t hash) const { return static_cast<uint32_t>(hash >> 32) & ~id_mask_; }
+  int32_t token_id_in(uint32_t slot) const {
+    return slot == free_slot ? -1 : static_cast<int32_t>(slot & id_mask_);
+  }
   // The slot that holds `text`, or the free one where it belongs.
   size_t slot_of(std::string_view text, uint64_t hash) const;
 
   const PieceArena& pieces_;
-  std::vector<Slot> slots_;  // a power of two, at most half in use
+  uint32_t id_mask_ = 0;
+  std::vector<uint32_t> slots_;  // a power of two, at most half in use
 };
 
 // Finds the longest piece that a text begins with.

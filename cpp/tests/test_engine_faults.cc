@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "engine/machine.h"
+#include "engine/sequence.h"
 #include "formats/error.h"
 #include "tests/files.h"
 #include "tests/tiny_model.h"
@@ -119,7 +120,7 @@ TEST(engine_that_is_cancelled_stops_between_passes_and_goes_on_from_there) {
     }
     other.join();
     const int64_t done = sequence->length();
-    CHECK(done == total || done % 512 == 0);
+    CHECK(done == total || done % gemcut::max_pass_rows == 0);
     if (done == total) continue;
     const auto found = append(*engine, *sequence, all.subspan(static_cast<size_t>(done)));
     check_same_bits("after " + std::to_string(done) + " tokens", found.data(), wanted.data(), 300);

@@ -33,6 +33,11 @@ void check_same(const std::string& where, const std::vector<float>& found, const
   check_same_bits(where, found.data(), wanted.data(), static_cast<int64_t>(found.size()));
 }
 
+const std::vector<std::string>& sliding_families() {
+  static const auto names = cases<std::vector<std::string>>({"gemma2", "gemma3", "mistral"}, {"mistral"});
+  return names;
+}
+
 // Tokens one piece after the other; the logits of all rows together.
 std::vector<float> append_in_pieces(Engine& engine, Sequence& sequence, const std::vector<int32_t>& tokens,
                                     const std::vector<size_t>& pieces) {
@@ -135,15 +140,15 @@ TEST(engine_logits_do_not_depend_on_what_shares_the_pass) {
 }
 
 TEST(engine_logits_of_rings_that_wrapped_do_not_depend_on_the_chunks) {
-  for (const std::string family : {"gemma2", "gemma3", "mistral"}) {
+  for (const std::string& family : sliding_families()) {
     const TinyCheckpoint checkpoint(family_config(family), {TensorType::q8_0, TensorType::bf16});
     const auto engine = tiny_engine(checkpoint, 2);
-    // Rings of 576 slots: the window of 8 and one pass of 512, in whole blocks of 64.
+    // Rings of 320 slots: the window of 8 and one pass of 256, in whole blocks of 64.
     const auto tokens = random_tokens(checkpoint.config(), 1300, 4);
     const auto wanted = whole_logits(*engine, tokens);
-    for (const std::vector<size_t>& pieces : std::vector<std::vector<size_t>>{{100}, {511, 1, 513}, {1000, 17}}) {
+    for (const std::vector<size_t>& pieces : std::vector<std::vector<size_t>>{{100}, {255, 1, 257}, {1000, 17}}) {
       const auto sequence = engine->new_sequence(1300);
-      check_same(std::string(family) + " in pieces of " + std::to_string(pieces[0]), append_in_pieces(*engine, *sequence, tokens, pieces), wanted);
+      check_same(family + " in pieces of " + std::to_string(pieces[0]), append_in_pieces(*engine, *sequence, tokens, pieces), wanted);
     }
   }
 }
@@ -197,7 +202,9 @@ TEST(engine_truncate_and_append_again_gives_what_a_new_sequence_gives) {
     const TinyCheckpoint checkpoint(family_config(family), block_types);
     const auto engine = tiny_engine(checkpoint, 2);
     const auto tokens = random_tokens(checkpoint.config(), 1260, 8), other = random_tokens(checkpoint.config(), 300, 9);
-    for (const auto& [length, kept] : std::vector<std::pair<int64_t, int64_t>>{{100, 0}, {100, 1}, {100, 63}, {100, 100}, {1200, 900}, {1250, 1190}}) {
+    using Pairs = std::vector<std::pair<int64_t, int64_t>>;
+    const auto all = Pairs{{100, 0}, {100, 1}, {100, 63}, {100, 100}, {1200, 900}, {1250, 1190}};
+    for (const auto& [length, kept] : cases(all, Pairs{{100, 0}, {100, 63}, {1250, 1190}})) {
       const auto first = std::span(tokens).subspan(0, static_cast<size_t>(length));
       const auto sequence = engine->new_sequence(1600), fresh = engine->new_sequence(1600);
       append(*engine, *sequence, first);
@@ -215,22 +222,22 @@ TEST(engine_truncate_and_append_again_gives_what_a_new_sequence_gives) {
 }
 
 TEST(engine_truncates_no_further_than_its_rings_reach) {
-  for (const std::string family : {"gemma2", "gemma3", "mistral"}) {
+  for (const std::string& family : sliding_families()) {
     const TinyCheckpoint checkpoint(family_config(family), {TensorType::q8_0});
     const auto engine = tiny_engine(checkpoint);
     const auto tokens = random_tokens(checkpoint.config(), 1200, 8);
     const auto sequence = engine->new_sequence(1200);
     append(*engine, *sequence, tokens);
-    // 1200 - 576 = 624 is the oldest position of the rings; a query at 631 looks back to it.
-    CHECK(!engine->truncate(*sequence, 630));
+    // 1200 - 320 = 880 is the oldest position of the rings; a query at 887 looks back to it.
+    CHECK(!engine->truncate(*sequence, 886));
     CHECK(!engine->truncate(*sequence, 1));
     CHECK(!engine->truncate(*sequence, -1));
     CHECK(!engine->truncate(*sequence, 1201));
     CHECK_EQUAL(sequence->length(), 1200);
-    CHECK(engine->truncate(*sequence, 631));
-    const auto last = std::span(tokens).subspan(631, 40);
+    CHECK(engine->truncate(*sequence, 887));
+    const auto last = std::span(tokens).subspan(887, 40);
     const auto fresh = engine->new_sequence(1200);
-    append(*engine, *fresh, std::span(tokens).subspan(0, 631));
+    append(*engine, *fresh, std::span(tokens).subspan(0, 887));
     check_same(family, append(*engine, *sequence, last, Rows::all), append(*engine, *fresh, last, Rows::all));
     // Nothing is needed of a text that starts anew.
     CHECK(engine->truncate(*sequence, 0));
@@ -242,21 +249,21 @@ TEST(engine_truncates_no_further_than_its_rings_reach) {
 
 TEST(engine_fork_into_less_room_of_a_sequence_that_was_longer) {
   // The ring of the original has wrapped, that of the copy has a slot for every position.
-  for (const std::string family : {"gemma2", "gemma3", "mistral"}) {
+  for (const std::string& family : sliding_families()) {
     const TinyCheckpoint checkpoint(family_config(family), {TensorType::q8_0});
     const auto engine = tiny_engine(checkpoint);
     const auto tokens = random_tokens(checkpoint.config(), 900, 8);
     const auto sequence = engine->new_sequence(900), fresh = engine->new_sequence(900);
-    append(*engine, *sequence, tokens);  // positions below 324 are lost
-    CHECK(engine->truncate(*sequence, 400));
-    append(*engine, *fresh, std::span(tokens).subspan(0, 400));
-    const auto last = std::span(tokens).subspan(400, 40);
-    const auto copy = engine->fork(*sequence, 440);
+    append(*engine, *sequence, tokens);  // positions below 580 are lost
+    CHECK(engine->truncate(*sequence, 640));
+    append(*engine, *fresh, std::span(tokens).subspan(0, 640));
+    const auto last = std::span(tokens).subspan(640, 40);
+    const auto copy = engine->fork(*sequence, 680);
     check_same(family, append(*engine, *copy, last, Rows::all), append(*engine, *fresh, last, Rows::all));
-    CHECK(!engine->truncate(*copy, 330));
-    CHECK(engine->truncate(*copy, 331));
-    CHECK(engine->truncate(*fresh, 331));
-    const auto middle = std::span(tokens).subspan(331, 40);
+    CHECK(!engine->truncate(*copy, 586));
+    CHECK(engine->truncate(*copy, 587));
+    CHECK(engine->truncate(*fresh, 587));
+    const auto middle = std::span(tokens).subspan(587, 40);
     check_same(family, append(*engine, *copy, middle, Rows::all), append(*engine, *fresh, middle, Rows::all));
   }
 }

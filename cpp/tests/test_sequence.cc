@@ -22,12 +22,12 @@ TEST(sequence_slots_are_all_positions_or_a_ring) {
   for (size_t layer = 0; layer < 6; ++layer) {
     CHECK_EQUAL(small.slots[layer], 128);
     // The window and the tokens of one pass, in whole blocks.
-    CHECK_EQUAL(large.slots[layer], layer < 5 ? 576 : 3008);
+    CHECK_EQUAL(large.slots[layer], layer < 5 ? 320 : 3008);
     CHECK_EQUAL(large.head_bytes(layer), large.slots[layer] * 16 * 4);
   }
   CHECK_EQUAL(small.capacity, 100);
   CHECK_EQUAL(small.bytes, 2 * 2 * 6 * 128 * 16 * 2);
-  CHECK_EQUAL(large.bytes, 2 * 2 * (5 * 576 + 3008) * 16 * 4);
+  CHECK_EQUAL(large.bytes, 2 * 2 * (5 * 320 + 3008) * 16 * 4);
   for (size_t layer = 1; layer < 6; ++layer)
     CHECK_EQUAL(large.layer_offset[layer], large.layer_offset[layer - 1] + 2 * 2 * large.head_bytes(layer - 1));
 }
@@ -62,7 +62,7 @@ TEST(sequence_heads_do_not_overlap) {
     for (size_t i = 0; i < bytes; ++i) CHECK(at[i] == static_cast<std::byte>(mark));
     ++mark;
   });
-  CHECK_EQUAL(sequence.num_bytes(), 2 * 2 * (576 + 704) * 16 * 2);
+  CHECK_EQUAL(sequence.num_bytes(), 2 * 2 * (320 + 704) * 16 * 2);
 }
 
 TEST(sequence_memory_comes_back_clean) {

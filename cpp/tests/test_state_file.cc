@@ -149,9 +149,9 @@ TEST(state_file_is_there_whole_or_not_at_all) {
   CHECK_THROWS(saved.engine->save_sequence(*sequence, saved.folder.path() + "empty"),
                "[engine.state_file] sequence: it is empty, expected at least one token to save.");
   append(*saved.engine, *sequence, random_tokens(saved.checkpoint.config(), 650, 3));
-  CHECK(saved.engine->truncate(*sequence, 81));  // 650 - 576 = 74: what the next token looks at begins there
+  CHECK(saved.engine->truncate(*sequence, 337));  // 650 - 320 = 330: what the next token looks at begins there
   CHECK_THROWS(saved.engine->save_sequence(*sequence, saved.path),
-               "it was truncated to 81 tokens, and its sliding layers hold nothing before what the next one looks at. "
+               "it was truncated to 337 tokens, and its sliding layers hold nothing before what the next one looks at. "
                "Append a token, then save it.");
   CHECK_THROWS(saved.engine->save_sequence(*sequence, saved.folder.path() + "no/where"), "sliding layers");
   append(*saved.engine, *sequence, std::span(saved.tokens).first(1));
@@ -161,7 +161,7 @@ TEST(state_file_is_there_whole_or_not_at_all) {
   CHECK(contents(saved.path) == saved.bytes);
   // What is there is replaced, and nothing else is left in the folder.
   saved.engine->save_sequence(*sequence, saved.path);
-  CHECK_EQUAL(saved.engine->load_sequence(saved.path, 100)->length(), 82);
+  CHECK_EQUAL(saved.engine->load_sequence(saved.path, 400)->length(), 338);
   const std::filesystem::directory_iterator files(saved.folder.path());
   CHECK_EQUAL(std::distance(begin(files), end(files)), 1);
 }

@@ -135,6 +135,20 @@ void TinyCheckpoint::permute_queries_and_keys() {
   }
 }
 
+void TinyCheckpoint::add_update(const AdapterMatrix& update) {
+  Tensor& tensor = tensors_.at(update.name);
+  data_.emplace_back(tensor.data, tensor.data + tensor.num_bytes);
+  auto* const values = reinterpret_cast<float*>(data_.back().data());
+  for (int64_t row = 0; row < update.rows; ++row)
+    for (int64_t column = 0; column < update.columns; ++column) {
+      double sum = 0;
+      for (int64_t i = 0; i < update.rank; ++i)
+        sum += static_cast<double>(update.b[row * update.rank + i]) * update.a[i * update.columns + column];
+      values[row * update.columns + column] += static_cast<float>(update.scale * sum);
+    }
+  tensor.data = data_.back().data();
+}
+
 std::unique_ptr<Engine> tiny_engine(const Checkpoint& checkpoint, int num_threads, CacheType cache_type) {
   EngineOptions options;
   options.num_threads = num_threads;

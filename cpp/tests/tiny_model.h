@@ -36,6 +36,8 @@ class TinyCheckpoint : public Checkpoint {
 
   // Stores queries and keys as Llama's GGUF files do: the two halves of a head that turn together as adjacent rows.
   void permute_queries_and_keys();
+  // Adds what an adapter adds to a matrix that is stored in float32.
+  void add_update(const AdapterMatrix& update);
   // From then on the files have shrunk: copy() throws.
   void shrink() { shrunk_ = true; }
 

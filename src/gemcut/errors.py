@@ -62,6 +62,12 @@ class NotFoundError(GemcutError, LookupError):
     http_status = 404
 
 
+class DownloadError(GemcutError, OSError):
+    """A hub refused, could not be reached, or sent something else than it announced; or there is no room for it."""
+
+    http_status = 502
+
+
 class BackendError(GemcutError, RuntimeError):
     """A backend or engine is missing, broken, or cannot do what was asked."""
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gemcut.errors import CheckpointError, GemcutError, NotFoundError
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
@@ -87,6 +89,11 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES, error: type[GemcutErr
     return parse_json(read_bytes(path, max_bytes, error), path.name, error)
 
 
+def json_bytes(value: Any) -> bytes:
+    """A value as indented JSON in UTF-8, with a line break at the end."""
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8")
+
+
 def map_file(path: Path, error: type[GemcutError] = CheckpointError) -> mmap.mmap | bytes:
     """A file's bytes as a read-only memory map; of an empty file the empty bytes.
 
@@ -103,6 +110,22 @@ def map_file(path: Path, error: type[GemcutError] = CheckpointError) -> mmap.mma
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}). Check its permissions.") from None
+
+
+def forget_pages(array: np.ndarray) -> None:
+    """Give back the memory that reading an array of a memory map took; the bytes stay readable.
+
+    Does nothing for other arrays.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    owner = owner.obj if isinstance(owner, memoryview) else owner
+    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    begin = array.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+    start = begin - begin % mmap.PAGESIZE
+    owner.madvise(mmap.MADV_DONTNEED, start, begin + array.nbytes - start)
 
 
 def sha256_of(path: Path, progress: Callable[[int], None] | None = None) -> str:

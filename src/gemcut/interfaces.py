@@ -82,6 +82,44 @@ class DecodedTokens:
     top_logprobs: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class LowRankUpdate:
+    """What an adapter adds to one matrix W (out, in): scale * B A.
+
+    Attributes:
+        a: float32 (r, in), finite.
+        b: float32 (out, r), finite.
+        scale: The factor.
+
+    Source: LoRA, arXiv:2106.09685, section 4.1.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the matrix that it changes: (out, in)."""
+        return self.b.shape[0], self.a.shape[1]
+
+    @property
+    def rank(self) -> int:
+        """The number of rows of A, and of columns of B."""
+        return self.a.shape[0]
+
+    def rows(self, first: int, last: int) -> LowRankUpdate:
+        """The update of rows [first, last) of the matrix."""
+        return dataclasses.replace(self, b=self.b[first:last])
+
+    def add_to(self, values: np.ndarray, rows: slice | np.ndarray = slice(None)) -> None:
+        """Add rows of the product to float32 `values` of the same rows; each number is rounded once."""
+        exact = (self.scale * self.b[rows].astype(np.float64)) @ self.a.astype(np.float64)
+        exact += values
+        with np.errstate(over="ignore"):  # an infinite number is the reader's to report
+            values[...] = exact
+
+
 class KVCache(Protocol):
     """Keys and values of B sequences, owned by the engine that made it.
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from gemcut.checkpoint.names import Transform, place_tensors
+from gemcut.checkpoint.names import Transform, place_tensors, target_placements
 from gemcut.config import PUBLISHED, DecoderConfig, config_from_hf, config_to_hf
 from gemcut.config.parameters import parameter_shapes
 
@@ -34,6 +34,14 @@ def test_every_name_of_every_published_size(name: str) -> None:
         assert list(placements) == wanted
         assert [place.source for place in placements.values()] == names
         assert not unused
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("naming", ["hf", "gguf"])
+def test_writing_undoes_reading(naming: str, name: str) -> None:
+    config = PUBLISHED[name].config
+    names = list(parameter_shapes(config)) if naming == "hf" else gguf_names(config)
+    assert target_placements(naming, config) == place_tensors(names, naming, config, "m")[0]
 
 
 def test_what_gguf_stores_otherwise() -> None:

@@ -24,7 +24,7 @@ def command(*arguments: str, **options) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("name", ["run", "chat", "show", "doctor", "bench"])
+@pytest.mark.parametrize("name", ["run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench"])
 def test_every_command_has_help_with_examples(name, invoke):
     result = invoke(name, "--help")
     assert result.exit_code == 0
@@ -38,21 +38,16 @@ def test_help_lists_commands_references_and_exit_codes(invoke):
         assert part in text
 
 
-@pytest.mark.parametrize(
-    ("name", "instead"),
-    [
-        pytest.param("pull", "Download with the hub's own client, for example `hf download ORG/REPO`", id="pull"),
-        pytest.param("serve", "`gemcut --help` lists what it has", id="serve"),
-    ],
-)
-def test_command_of_a_later_version_is_told_from_a_wrong_one(invoke, name, instead):
-    result = invoke(name, "x")
+def test_command_of_a_later_version_is_told_from_a_wrong_one(invoke):
+    result = invoke("serve", "x")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"gemcut {name}: this version of Gemcut does not have this command. {instead}" in result.stderr
+    assert "gemcut serve: this version of Gemcut does not have this command. `gemcut --help` lists" in result.stderr
     assert "No such command 'plul'" in invoke("plul").stderr
 
 
-@pytest.mark.parametrize("name", ["", "run", "chat", "show", "doctor", "bench"])
+@pytest.mark.parametrize(
+    "name", ["", "run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench"]
+)
 def test_help_fits_80_columns(monkeypatch, invoke, name):
     monkeypatch.setenv("COLUMNS", "80")
     lines = invoke(*filter(None, [name]), "--help").stdout.splitlines()

@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,7 @@ def test_defaults_are_those_of_the_contract(calls, invoke):
                 "engine": "auto",
                 "dtype": "auto",
                 "threads": None,
+                "adapter": None,
             },
         )
     ]
@@ -83,8 +85,10 @@ def test_depth_and_batch_are_told(calls, invoke):
 
 def test_options_and_json(calls, invoke):
     flags = "--prompt-tokens 8 --decode-tokens 4 --depth 16 --batch 2 --random-weights --engine jax --threads 1 --json"
+    flags += " --adapter some/adapter"
     result = invoke("bench", "gemma-2b", *flags.split())
     assert json.loads(result.stdout)["prefill_tokens_per_second"] == 1234.5678
     model, options = calls[0]
     assert model == "gemma-2b"
     assert (options["depth"], options["batch"], options["random_weights"], options["threads"]) == (16, 2, True, 1)
+    assert options["adapter"] == Path("some/adapter")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +23,11 @@ def test_answer_goes_to_standard_output_and_the_rest_to_standard_error(fake, inv
 
 def test_options_reach_the_library_under_their_names(fake, invoke):
     flags = "--max-tokens 5 --temperature 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.1 --seed 7"
-    load_flags = "--engine torch --dtype bfloat16 --threads 1 --context 99"
-    invoke("run", "starter", "x", *flags.split(), *load_flags.split(), "--stop", "a b", "--stop", "c")
-    assert fake.loads == [("starter", {"engine": "torch", "dtype": "bfloat16", "threads": 1, "context": 99})]
+    load_flags = "--engine torch --dtype bfloat16 --threads 1 --context 99 --adapter some/adapter"
+    result = invoke("run", "starter", "x", *flags.split(), *load_flags.split(), "--stop", "a b", "--stop", "c")
+    options = {"engine": "torch", "dtype": "bfloat16", "threads": 1, "context": 99, "adapter": Path("some/adapter")}
+    assert fake.loads == [("starter", options)]
+    assert "adapter some/adapter" in result.stderr
     assert fake.calls[0][2] == {
         "max_tokens": 5,
         "temperature": 0.5,

@@ -19,7 +19,7 @@ def test_published_name_without_files_is_shown_from_the_table(invoke):
         "3,880,099,328",
         "rope_factor",
         "cache of 1,000 tokens",
-        "Gemma Terms of Use, https://ai.google.dev/gemma/terms",
+        "Gemma Terms of Use, https://ai.google.dev/gemma/terms (open weights: any use but those",
         "google/gemma-3-4b-it",
         "262,208",
     ):

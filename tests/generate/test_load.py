@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import gemcut
-from gemcut.errors import BackendError, ContextLengthError, TokenizerError, UsageError
+from gemcut.checkpoint.adapter import Adapter, write_adapter
+from gemcut.errors import BackendError, ContextLengthError, NotFoundError, TokenizerError, UsageError
+from gemcut.interfaces import LowRankUpdate
 from gemcut.text import chat_template_for
 
 PROMPTS = ["a", "the great river sees every small house and", "the planet", "a model of the old garden is"]
@@ -182,6 +184,22 @@ def test_model_that_was_closed(folder, engine, monkeypatch):
 def test_context_beyond_the_model(folder, engine):
     with pytest.raises(ContextLengthError, match="context is 121, expected 1 to 120, the model's own context"):
         gemcut.load(folder, engine=engine, dtype="float32", context=121)
+
+
+@backend
+def test_adapter_is_computed_beside_the_weights(lm, folder, engine, tmp_path, monkeypatch):
+    name, shape = "model.layers.1.mlp.down_proj.weight", (32, 48)
+    generator = np.random.default_rng(9)
+    a, b = (generator.standard_normal(size, dtype=np.float32) for size in ((2, shape[1]), (shape[0], 2)))
+    write_adapter(tmp_path, Adapter({name: LowRankUpdate(a, b, 0.5)}))
+    if engine == "torch":
+        monkeypatch.setattr("gemcut.model.runner_torch.can_compile", lambda: False)
+    adapted = gemcut.load(folder, engine=engine, dtype="float32", adapter=tmp_path)
+    token_ids = lm.tokenizer.encode(PROMPTS[1])
+    assert np.abs(adapted.logits(token_ids) - lm.logits(token_ids)).max() > 0.1
+    adapted.close()
+    with pytest.raises(NotFoundError, match="has no adapter_config.json"):
+        gemcut.load(folder, engine=engine, adapter=folder)
 
 
 @backend

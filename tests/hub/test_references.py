@@ -167,6 +167,9 @@ def test_published_names_are_found_on_either_hub(caches):
 
 def test_gcs_copies_lie_in_gemcuts_cache(caches):
     (caches / "gemcut" / "gs" / "bucket" / "a").mkdir(parents=True)
+    with pytest.raises(NotFoundError, match="gs://bucket/a: not on this machine"):
+        resolve("gs://bucket/a")
+    (caches / "gemcut" / "gs" / "bucket" / "a.complete").touch()
     assert resolve("gs://bucket/a") == caches / "gemcut" / "gs" / "bucket" / "a"
 
 

@@ -96,6 +96,7 @@ def test_context_must_hold_what_is_measured(engine, eager_on_torch, write_tiny_m
         ({"batch": 0}, "batch is 0, expected at least 1"),
         ({"repeats": 0}, "repeats is 0, expected at least 1"),
         ({"depth": -1}, "depth is -1, expected at least 0"),
+        ({"random_weights": True, "adapter": "some/adapter"}, "adapter: random weights have none"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

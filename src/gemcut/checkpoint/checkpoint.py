@@ -14,6 +14,7 @@ from gemcut.checkpoint.gguf_file import MAGIC as GGUF_MAGIC
 from gemcut.checkpoint.gguf_file import read_gguf, split_files
 from gemcut.checkpoint.lazy_tensor import LazyTensor
 from gemcut.checkpoint.names import Placement, is_gemma_torch, place_tensors
+from gemcut.checkpoint.recognise import describe_file, describe_folder, describe_zip
 from gemcut.checkpoint.safetensors_file import MAX_HEADER_BYTES, index_files, read_safetensors, read_sharded
 from gemcut.checkpoint.stored import StoredTensor
 from gemcut.checkpoint.torch_file import PICKLE_MAGIC, ZIP_MAGIC, read_torch
@@ -28,6 +29,8 @@ MAX_PADDING_ROWS = 128
 _CONFIG, _GENERATION_CONFIG = "config.json", "generation_config.json"
 _SHARD_NAME = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<suffix>\.safetensors|\.bin)")
 _PLAIN_TYPES = frozenset(["F32", "F16", "BF16"])
+# Sampling settings in a GGUF file's keys, and in the words of generation_config.json.
+GGUF_SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
 
 
 @dataclasses.dataclass
@@ -118,7 +121,8 @@ def _find_weights(folder: Path) -> Path:
     except OSError as problem:
         raise CheckpointError(f"{folder}: cannot be read ({problem.strerror}). Check its permissions.") from None
     # Mistral's folders hold the same weights a second time, as consolidated.*; a mmproj file is a vision projector.
-    names = [file for file in files if not file.name.startswith("consolidated") and "mmproj" not in file.name]
+    others = ("consolidated", "adapter_model")
+    names = [file for file in files if not file.name.startswith(others) and "mmproj" not in file.name]
     for suffix in (".safetensors.index.json", ".safetensors", ".bin.index.json", ".bin", ".gguf", ".ckpt"):
         found = [file for file in names if file.name.endswith(suffix) and file.name != "training_args.bin"]
         first_parts = {split_files(file)[0]: None for file in found}
@@ -129,6 +133,8 @@ def _find_weights(folder: Path) -> Path:
             )
         if first_parts:
             return next(iter(first_parts))
+    if described := describe_folder(folder):
+        raise CheckpointError(f"{folder}: {described}")
     raise NotFoundError(
         f"{folder}: holds no weights, expected model.safetensors, model.safetensors.index.json, pytorch_model.bin or "
         "one .gguf file. Download the model's files into it."
@@ -161,19 +167,20 @@ def _recognise(path: Path) -> str:
         raise CheckpointError(f"{path}: cannot be read ({problem.strerror}). Check its permissions.") from None
     if start.startswith(GGUF_MAGIC):
         return "gguf"
+    # Before torch, as the length that safetensors begins with can look like a pickle's first byte.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER_BYTES:
+        return "hf"
     if start.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
+        if described := describe_zip(path):
+            raise CheckpointError(f"{path}: {described}")
         return "torch"
     if path.name.endswith(".index.json"):
         return "torch" if any(name.endswith(".bin") for name in index_files(path).values()) else "hf"
     # The name counts for damaged files, so that the message can say what is wrong with them.
-    is_safetensors = start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER_BYTES
-    if is_safetensors or path.suffix == ".safetensors":
-        return "hf"
-    if path.suffix == ".gguf":
-        return "gguf"
-    raise CheckpointError(
-        f"{path}: begins with {start[:8]!r} ({num_bytes} bytes), expected safetensors, GGUF or a torch zip file."
-    )
+    if path.suffix in (".safetensors", ".gguf"):
+        return "hf" if path.suffix == ".safetensors" else "gguf"
+    found = describe_file(path) or f"begins with {start[:8]!r} ({num_bytes} bytes). This is no model's weights."
+    raise CheckpointError(f"{path}: {found} Expected safetensors, GGUF or a torch zip file.")
 
 
 def _read_torch(path: Path) -> tuple[dict[str, StoredTensor], list[str]]:
@@ -229,8 +236,7 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
 
 def gguf_sampling(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Sampling settings of a GGUF file in the words of generation_config.json."""
-    names = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
-    settings = {theirs: metadata.get(f"general.sampling.{ours}") for ours, theirs in names.items()}
+    settings = {theirs: metadata.get(f"general.sampling.{ours}") for ours, theirs in GGUF_SAMPLING.items()}
     found: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     return found | {"do_sample": True} if found else {}
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from gemcut.checkpoint.names import Transform
 from gemcut.errors import CheckpointError, UsageError
+from gemcut.interfaces import LowRankUpdate
 from gemcut.quantize import dequantize_into, type_named
 
 DTYPES: dict[str, np.dtype] = {
@@ -17,7 +18,7 @@ DTYPES: dict[str, np.dtype] = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
-_STORED_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+STORED_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CHUNK_VALUES = 1 << 20
 
 
@@ -34,6 +35,7 @@ class LazyTensor:
         raw: uint8, the stored bytes of exactly these rows, a view of the memory-mapped file.
         transform: What `read` undoes.
         head_dim: H, for transforms of heads.
+        update: What an adapter adds to the stored numbers, in our order of rows; None for nothing.
     """
 
     name: str
@@ -44,6 +46,7 @@ class LazyTensor:
     raw: np.ndarray
     transform: Transform = Transform.NONE
     head_dim: int = 2
+    update: LowRankUpdate | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -67,9 +70,11 @@ class LazyTensor:
         """
         if dtype not in DTYPES:
             raise UsageError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
-        if _STORED_DTYPES.get(self.stored_type) == dtype and self.transform is Transform.NONE and self._is_aligned():
+        if self.update:
+            values, finite = self._updated(dtype)
+        elif STORED_DTYPES.get(self.stored_type) == dtype and self.transform is Transform.NONE and self._is_aligned():
             values = self.raw.view(DTYPES[dtype]).reshape(self.shape)
-            finite = _all_finite(values)
+            finite = all_finite(values)
         elif self.transform is Transform.MINUS_ONE:
             wide = np.empty(self.shape, np.float32)
             finite = dequantize_into(self.raw, type_named(self.stored_type), wide)
@@ -77,7 +82,7 @@ class LazyTensor:
             values = wide.astype(DTYPES[dtype], copy=False)
         else:
             values = np.empty(self.shape, DTYPES[dtype]) if out is None else out
-            finite = dequantize_into(self.raw, type_named(self.stored_type), values, row_order=self._row_order())
+            finite = dequantize_into(self.raw, type_named(self.stored_type), values, row_order=self.row_order())
         if not finite:
             raise CheckpointError(
                 f'{self.file}: "{self.source_name}" has a value that is NaN, infinite or too large for {dtype}, '
@@ -87,22 +92,55 @@ class LazyTensor:
             np.copyto(out, values)
         return values if out is None else out
 
+    def rows(self, first: int, last: int) -> LazyTensor:
+        """Rows [first, last) of a matrix; of heads that are stored in another order, whole ones."""
+        row_bytes = self.stored_bytes // self.shape[0]
+        return dataclasses.replace(
+            self,
+            shape=(last - first, *self.shape[1:]),
+            raw=self.raw[first * row_bytes : last * row_bytes],
+            update=self.update and self.update.rows(first, last),
+        )
+
+    def add_update(self, values: np.ndarray, stored_rows: slice | np.ndarray) -> None:
+        """Add the update to float32 `values` (rows, columns), which were read from these rows of the file."""
+        if self.update:
+            order = self.row_order()
+            self.update.add_to(values, stored_rows if order is None else np.argsort(order)[stored_rows])
+
+    def _updated(self, dtype: str) -> tuple[np.ndarray, bool]:
+        """Stored numbers and update together, in a type; and whether all are finite in it."""
+        assert self.update is not None
+        wide = np.empty(self.shape, np.float32)
+        finite = dequantize_into(self.raw, type_named(self.stored_type), wide, row_order=self.row_order())
+        step = max(1, _CHUNK_VALUES // self.shape[1])
+        for first in range(0, self.shape[0], step):
+            self.update.add_to(wide[first : first + step], slice(first, first + step))
+        with np.errstate(over="ignore"):
+            values = wide.astype(DTYPES[dtype], copy=False)
+        return values, finite and all_finite(values)
+
+    def row_order(self) -> np.ndarray | None:
+        """Stored row of each of our rows; None where they are in order."""
+        return unpermuted_rows(self.transform, self.shape[0], self.head_dim)
+
     def _is_aligned(self) -> bool:
         """Whether the numbers lie where backends may take them from: at a multiple of their size."""
-        return self.raw.ctypes.data % DTYPES[_STORED_DTYPES[self.stored_type]].itemsize == 0
-
-    def _row_order(self) -> np.ndarray | None:
-        """Stored row of each of our rows, for queries and keys that GGUF keeps as adjacent pairs.
-
-        GGUF's rows 2 j and 2 j + 1 of a head are rows j and j + H / 2 of ours.
-        """
-        if self.transform not in (Transform.UNPERMUTE_QUERY, Transform.UNPERMUTE_KEY):
-            return None
-        pairs = np.arange(self.shape[0]).reshape(-1, self.head_dim // 2, 2)  # (heads, H / 2, 2)
-        return pairs.swapaxes(1, 2).reshape(-1)
+        return self.raw.ctypes.data % DTYPES[STORED_DTYPES[self.stored_type]].itemsize == 0
 
 
-def _all_finite(values: np.ndarray) -> bool:
+def unpermuted_rows(transform: Transform, num_rows: int, head_dim: int) -> np.ndarray | None:
+    """Stored row of each of our rows, for queries and keys that GGUF keeps as adjacent pairs; None for others.
+
+    GGUF's rows 2 j and 2 j + 1 of a head are rows j and j + H / 2 of ours.
+    """
+    if transform not in (Transform.UNPERMUTE_QUERY, Transform.UNPERMUTE_KEY):
+        return None
+    pairs = np.arange(num_rows).reshape(-1, head_dim // 2, 2)  # (heads, H / 2, 2)
+    return pairs.swapaxes(1, 2).reshape(-1)
+
+
+def all_finite(values: np.ndarray) -> bool:
     """Whether no value is NaN or infinite, looking at a chunk at a time."""
     flat = values.reshape(-1)
     # Of a 16-bit float the exponent's bits tell; numpy is slow at their arithmetic.

@@ -22,6 +22,7 @@ from gemcut.errors import BackendError, MissingExtraError, UsageError
 from gemcut.hub import cache_folder
 
 if TYPE_CHECKING:
+    from gemcut.checkpoint.adapter import Adapter
     from gemcut.checkpoint.checkpoint import Checkpoint
     from gemcut.config import DecoderConfig
     from gemcut.interfaces import LanguageModel
@@ -129,7 +130,11 @@ def choose_dtype(dtype: str, engine: str) -> str:
 
 
 def load_model(
-    checkpoint: Checkpoint | NativeCheckpoint, engine: str = "auto", dtype: str = "auto", threads: int | None = None
+    checkpoint: Checkpoint | NativeCheckpoint,
+    engine: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    adapter: Adapter | None = None,
 ) -> LanguageModel:
     """The checkpoint's model on an engine.
 
@@ -138,26 +143,32 @@ def load_model(
         engine: One of ENGINES.
         dtype: One of DTYPES.
         threads: CPU threads; None for the engine's default.
+        adapter: What is added to the matrices' products; None for nothing.
     """
     engine = choose_engine(engine)
     if engine == "native":
-        return load_native(checkpoint, dtype, threads)
+        return load_native(checkpoint, dtype, threads, adapter)
     assert not isinstance(checkpoint, NativeCheckpoint), "only the native engine opens those"
-    return load_keras_model(checkpoint, engine, dtype, threads)
+    return load_keras_model(checkpoint, engine, dtype, threads, adapter)
 
 
-def load_native(checkpoint: Checkpoint | NativeCheckpoint, dtype: str, threads: int | None) -> NativeLanguageModel:
+def load_native(
+    checkpoint: Checkpoint | NativeCheckpoint, dtype: str, threads: int | None, adapter: Adapter | None = None
+) -> NativeLanguageModel:
     """The model on the C++ engine; its packed weights are kept for the next start in Gemcut's cache folder."""
     if dtype not in DTYPES:
         raise UsageError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
     if not isinstance(checkpoint, NativeCheckpoint):
         with open_native(checkpoint.path) as opened:
-            return load_native(opened, dtype, threads)
+            return load_native(opened, dtype, threads, adapter)
     folder = cache_folder() / LAYOUTS if checkpoint.weights_bytes >= MIN_LAYOUT_BYTES else None
-    return NativeLanguageModel(checkpoint, dtype=dtype, threads=threads, layout_folder=folder)
+    updates = adapter.updates if adapter else None
+    return NativeLanguageModel(checkpoint, dtype=dtype, threads=threads, layout_folder=folder, updates=updates)
 
 
-def load_keras_model(checkpoint: Checkpoint, engine: str, dtype: str, threads: int | None) -> KerasLanguageModel:
+def load_keras_model(
+    checkpoint: Checkpoint, engine: str, dtype: str, threads: int | None, adapter: Adapter | None = None
+) -> KerasLanguageModel:
     """The model on a Keras engine: each tensor goes from the file to the device before the next one is read."""
     start_engine(engine, threads)
 
@@ -171,7 +182,7 @@ def load_keras_model(checkpoint: Checkpoint, engine: str, dtype: str, threads: i
             row += tensor.shape[0]
         return to_backend(values, engine)
 
-    return _build(checkpoint.config, source, choose_dtype(dtype, engine))
+    return _build(checkpoint.config, source, choose_dtype(dtype, engine), adapter)
 
 
 def random_model(
@@ -256,11 +267,11 @@ def _quiet_start() -> Iterator[None]:
         kept.close()
 
 
-def _build(config: DecoderConfig, source: Any, dtype: str) -> KerasLanguageModel:
+def _build(config: DecoderConfig, source: Any, dtype: str, adapter: Adapter | None = None) -> KerasLanguageModel:
     from gemcut.model.decoder import Decoder
     from gemcut.model.language_model import KerasLanguageModel
 
-    return KerasLanguageModel(Decoder(config, source, dtype))
+    return KerasLanguageModel(Decoder(config, source, dtype, adapter.updates if adapter else None))
 
 
 def _installed(engine: str) -> bool:

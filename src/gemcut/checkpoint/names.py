@@ -103,26 +103,26 @@ def is_gemma_torch(names: Iterable[str]) -> bool:
 
 def _place_hf(name: str, config: DecoderConfig) -> list[Placement] | str:
     """Hugging Face: a prefix, then our name; a reason where the tensor is none of the decoder's."""
-    if _ROTARY_BUFFER.fullmatch(name):
-        return "follows from the configuration"
-    for prefix, reason in _HF_TOWERS.items():
-        if name.startswith(prefix):
-            return reason
-    for prefix, ours in _HF_PREFIXES:
-        if name.startswith(prefix):
-            return [Placement(ours + name.removeprefix(prefix), name)]
-    return [Placement(name, name)]
+    place = place_hf(name)
+    return place if isinstance(place, str) else [place]
 
 
 def _place_gguf(name: str, config: DecoderConfig) -> list[Placement] | str:
     """GGUF: short names; 1 + w in the norms of Gemma; Llama's queries and keys in adjacent pairs."""
+    return [_gguf_placement(name, config)]
+
+
+def _gguf_layer_table(config: DecoderConfig) -> dict[str, str]:
+    return _GGUF_LAYER | (_GGUF_POST_NORMS if config.post_norms else _GGUF_PLAIN_NORMS)
+
+
+def _gguf_placement(name: str, config: DecoderConfig) -> Placement:
     if name in _GGUF_GLOBALS:
         ours = _GGUF_GLOBALS[name]
     else:
-        table = _GGUF_LAYER | (_GGUF_POST_NORMS if config.post_norms else _GGUF_PLAIN_NORMS)
-        match = _GGUF_NAME.fullmatch(name)
+        table, match = _gguf_layer_table(config), _GGUF_NAME.fullmatch(name)
         if match is None or match[2] not in table:
-            return [Placement(name, name)]
+            return Placement(name, name)
         ours = f"model.layers.{match[1]}.{table[match[2]]}"
     transform = Transform.NONE
     if config.norm_unit_offset and "norm" in ours:
@@ -131,7 +131,7 @@ def _place_gguf(name: str, config: DecoderConfig) -> list[Placement] | str:
         transform = Transform.UNPERMUTE_QUERY
     elif not config.norm_unit_offset and ours.endswith("self_attn.k_proj.weight"):
         transform = Transform.UNPERMUTE_KEY
-    return [Placement(ours, name, transform)]
+    return Placement(ours, name, transform)
 
 
 def _place_gemma_torch(name: str, config: DecoderConfig) -> list[Placement] | str:
@@ -158,6 +158,19 @@ _FORMATS: dict[str, Callable[[str, DecoderConfig], list[Placement] | str]] = {
     "gguf": _place_gguf,
     "gemma_torch": _place_gemma_torch,
 }
+
+
+def place_hf(name: str) -> Placement | str:
+    """Where a tensor under one of Hugging Face's names belongs; the reason if it is none of the text decoder's."""
+    if _ROTARY_BUFFER.fullmatch(name):
+        return "follows from the configuration"
+    for prefix, reason in _HF_TOWERS.items():
+        if name.startswith(prefix):
+            return reason
+    for prefix, ours in _HF_PREFIXES:
+        if name.startswith(prefix):
+            return Placement(ours + name.removeprefix(prefix), name)
+    return Placement(name, name)
 
 
 def place_tensors(
@@ -206,3 +219,20 @@ def place_tensors(
             "is incomplete, or its config belongs to another model."
         )
     return {name: placements[name] for name in wanted}, unused
+
+
+def target_placements(naming: str, config: DecoderConfig) -> dict[str, Placement]:
+    """Where each of our tensors goes in a format that is written: `source` is its name there.
+
+    Args:
+        naming: "hf" or "gguf".
+        config: The decoder.
+    """
+    shapes = parameter_shapes(config)
+    if naming == "hf":
+        return {name: Placement(name, name) for name in shapes}
+    table = _gguf_layer_table(config)
+    layers = (f"blk.{index}.{name}" for index in range(config.num_hidden_layers) for name in table)
+    places = [_gguf_placement(name, config) for name in (*_GGUF_GLOBALS, *layers)]
+    by_name = {place.name: place for place in places}
+    return {name: by_name[name] for name in shapes}

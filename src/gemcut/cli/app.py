@@ -9,11 +9,19 @@ import typer
 from typer.core import TyperGroup
 
 from gemcut.cli.bench import bench
+from gemcut.cli.calibrate import calibrate
 from gemcut.cli.chat import chat
+from gemcut.cli.check_licence import check_licence
+from gemcut.cli.convert import convert
 from gemcut.cli.doctor import doctor
+from gemcut.cli.models import models
 from gemcut.cli.output import print_error
+from gemcut.cli.plan import plan
+from gemcut.cli.pull import pull
+from gemcut.cli.rm import rm
 from gemcut.cli.run import run
 from gemcut.cli.show import show
+from gemcut.cli.verify import verify
 from gemcut.errors import GemcutError, UsageError
 
 EXIT_CODES = """\b
@@ -35,11 +43,6 @@ A model named like a command needs a path: ./chat."""
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-# Where an error names a command that this version lacks, this says what to do instead.
-_INSTEAD = {
-    "pull": "Download with the hub's own client, for example `hf download ORG/REPO`; gemcut finds what that leaves.",
-}
-
 
 class Commands(TyperGroup):
     """The sub-commands; one that a later version brings is told from one that never was."""
@@ -54,8 +57,10 @@ class Commands(TyperGroup):
 
         command = super().get_command(ctx, cmd_name)
         if command is None and cmd_name in COMMAND_NAMES:
-            instead = _INSTEAD.get(cmd_name, "`gemcut --help` lists what it has.")
-            raise UsageError(f"gemcut {cmd_name}: this version of Gemcut does not have this command. {instead}")
+            raise UsageError(
+                f"gemcut {cmd_name}: this version of Gemcut does not have this command. "
+                "`gemcut --help` lists what it has."
+            )
         return command
 
 
@@ -119,9 +124,58 @@ Examples:
   gemcut bench starter --engine jax --prompt-tokens 128 --json
   gemcut bench gemma-2b --random-weights --dtype bfloat16"""
 
+PLAN_EXAMPLES = """\b
+Examples:
+  gemcut plan starter
+  gemcut plan gemma-2-9b-it --on nvidia-l4 --type Q4_0 --context 4096
+  gemcut plan gemma-2b --on tpu-v5e --tune lora --batch 4"""
+CALIBRATE_EXAMPLES = """\b
+Examples:
+  gemcut calibrate gemma-2b-it book.txt -o importance.gguf
+  gemcut calibrate ./my-model notes.txt -o importance.gguf --tokens 100000"""
+CONVERT_EXAMPLES = """\b
+Examples:
+  gemcut convert starter ./starter-hf --to hf
+  gemcut convert gemma-2b-it ./gemma-2b-it-Q4_K_M.gguf --to gguf --type Q4_K_M
+  gemcut convert ./my-gemma ./for-ollama --for ollama --type Q8_0
+  gemcut convert ./my-gemma ./my-gemma-bf16 --to hf --type BF16 --shard-size 5GB --dry-run"""
+VERIFY_EXAMPLES = """\b
+Examples:
+  gemcut verify starter ./starter-hf
+  gemcut verify gemma-2b-it ./gemma-2b-it-Q4_K_M.gguf --text passages.txt --tokens 2000
+  gemcut verify starter starter --engine native --engine-b jax --dtype-b float32
+  gemcut verify ./a ./b --tensors-only --json"""
+
+PULL_EXAMPLES = """\b
+Examples:
+  gemcut pull gemma-3-270m-it
+  gemcut pull hf:ORG/REPO/model-Q4_K_M.gguf
+  gemcut pull hf:ORG/REPO@v1.0 --include "*.safetensors" --include "*.json"
+  gemcut pull kaggle:google/gemma-3/transformers/gemma-3-270m"""
+MODELS_EXAMPLES = """\b
+Examples:
+  gemcut models
+  gemcut models --json"""
+RM_EXAMPLES = """\b
+Examples:
+  gemcut rm gemma-2b-it
+  gemcut rm hf:ORG/REPO/model-Q4_K_M.gguf --yes"""
+CHECK_LICENCE_EXAMPLES = """\b
+Examples:
+  gemcut check-licence ./my-gemma
+  gemcut check-licence ./my-gemma-Q4_K_M.gguf --json"""
+
 app.command("run", epilog=RUN_EXAMPLES, context_settings=_CONTEXT)(run)
 app.command("chat", epilog=CHAT_EXAMPLES, context_settings=_CONTEXT)(chat)
+app.command("pull", epilog=PULL_EXAMPLES, context_settings=_CONTEXT)(pull)
+app.command("models", epilog=MODELS_EXAMPLES, context_settings=_CONTEXT)(models)
+app.command("rm", epilog=RM_EXAMPLES, context_settings=_CONTEXT)(rm)
 app.command("show", epilog=SHOW_EXAMPLES, context_settings=_CONTEXT)(show)
+app.command("calibrate", epilog=CALIBRATE_EXAMPLES, context_settings=_CONTEXT)(calibrate)
+app.command("convert", epilog=CONVERT_EXAMPLES, context_settings=_CONTEXT)(convert)
+app.command("verify", epilog=VERIFY_EXAMPLES, context_settings=_CONTEXT)(verify)
+app.command("plan", epilog=PLAN_EXAMPLES, context_settings=_CONTEXT)(plan)
+app.command("check-licence", epilog=CHECK_LICENCE_EXAMPLES, context_settings=_CONTEXT)(check_licence)
 app.command("doctor", epilog=DOCTOR_EXAMPLES, context_settings=_CONTEXT)(doctor)
 app.command("bench", epilog=BENCH_EXAMPLES, context_settings=_CONTEXT)(bench)
 

@@ -29,6 +29,7 @@ def bench(
     engine: options.EngineOption = options.Engine.auto,
     dtype: options.DtypeOption = options.Dtype.auto,
     threads: options.ThreadsOption = None,
+    adapter: options.AdapterOption = None,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -50,6 +51,7 @@ def bench(
             engine=engine.value,
             dtype=dtype.value,
             threads=threads,
+            adapter=adapter,
         )
     if json:
         print_json(figures)

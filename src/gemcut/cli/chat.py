@@ -9,6 +9,7 @@ import typer
 
 from gemcut.cli import options
 from gemcut.cli.conversation import Conversation, read_message
+from gemcut.cli.download import pull_missing
 from gemcut.cli.output import follow, load_model, print_error, print_json, print_notice, write_answer
 from gemcut.errors import GemcutError, UsageError
 
@@ -34,6 +35,8 @@ def chat(
     dtype: options.DtypeOption = options.Dtype.auto,
     threads: options.ThreadsOption = None,
     context: options.ContextOption = None,
+    adapter: options.AdapterOption = None,
+    pull: options.PullOption = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -44,8 +47,18 @@ def chat(
     """
     from gemcut.hub import resolve
 
+    if pull:
+        pull_missing(model, quiet)
     resolve(model)
-    lm = load_model(model, engine=engine.value, dtype=dtype.value, threads=threads, context=context, quiet=quiet)
+    lm = load_model(
+        model,
+        engine=engine.value,
+        dtype=dtype.value,
+        threads=threads,
+        context=context,
+        adapter=adapter,
+        quiet=quiet,
+    )
     if not lm.is_instruction_tuned:
         raise UsageError(
             f"{model}: this is a base model; it continues text and was not trained to talk. "

@@ -37,9 +37,13 @@ ThreadsOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU
 ContextOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Tokens of prompt and answer together [default: the model's].")
 ]
+AdapterOption = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="Add this LoRA adapter: a folder as PEFT saves it.")
+]
 SystemOption = Annotated[str | None, typer.Option(metavar="TEXT", help="System instruction of the chat.")]
 FileOption = Annotated[Path | None, typer.Option(metavar="PATH", help="Read the prompt from this UTF-8 file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+PullOption = Annotated[bool, typer.Option("--pull", help="Download the model first where it is not here.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but the answer and errors.")]
 
 MaxTokensOption = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens to generate at most.")]

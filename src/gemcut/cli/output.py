@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,18 +63,26 @@ def busy(message: str, quiet: bool) -> Iterator[None]:
 
 
 def load_model(
-    reference: str, *, engine: str, dtype: str, threads: int | None, context: int | None, quiet: bool
+    reference: str,
+    *,
+    engine: str,
+    dtype: str,
+    threads: int | None,
+    context: int | None,
+    adapter: Path | None,
+    quiet: bool,
 ) -> TextModel:
     """The loaded model; says on standard error what `auto` chose."""
     import gemcut
 
     with busy(f"Loading {reference} ...", quiet):
-        model = gemcut.load(reference, engine=engine, dtype=dtype, threads=threads, context=context)
+        model = gemcut.load(reference, engine=engine, dtype=dtype, threads=threads, context=context, adapter=adapter)
     choices = [
         f"engine {model.engine}" + (" (auto)" if engine == "auto" else ""),
         f"dtype {model.dtype}" + (" (auto)" if dtype == "auto" else ""),
         f"device {model.device}",
         f"loaded in {model.load_seconds:.1f} s",
+        *([f"adapter {adapter}"] if adapter else []),
     ]
     print_notice(f"{reference}: {', '.join(choices)}", quiet)
     return model

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gemcut.cli import options
+from gemcut.cli.download import pull_missing
 from gemcut.cli.output import follow, load_model, print_json, print_notice, write_answer
 from gemcut.errors import DataError, NotFoundError, UsageError
 
@@ -37,6 +38,8 @@ def run(
     dtype: options.DtypeOption = options.Dtype.auto,
     threads: options.ThreadsOption = None,
     context: options.ContextOption = None,
+    adapter: options.AdapterOption = None,
+    pull: options.PullOption = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -57,7 +60,17 @@ def run(
     )
     options.check_not_greedy(sampling, temperature)
     text = _read_prompt(prompt, file, quiet)
-    lm = load_model(model, engine=engine.value, dtype=dtype.value, threads=threads, context=context, quiet=quiet)
+    if pull:
+        pull_missing(model, quiet)
+    lm = load_model(
+        model,
+        engine=engine.value,
+        dtype=dtype.value,
+        threads=threads,
+        context=context,
+        adapter=adapter,
+        quiet=quiet,
+    )
     # The template only: sampling stays greedy unless told otherwise, whatever the model's own settings are.
     whole = lm.chat_prompt([{"role": "user", "content": text}], system=system) if chat else text
     pieces = lm.stream(whole, max_tokens=max_tokens, stop=stop or (), **sampling)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gemcut.cli import options
+from gemcut.cli.check_licence import licence_line
 from gemcut.cli.output import print_fields, print_json, size_in_words
 
 
@@ -45,8 +46,7 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
     fields["memory"] = _memory_table(facts["memory"])
     if facts["tokenizer"]:
         fields["tokenizer"] = {name: _in_words(value) for name, value in facts["tokenizer"].items()}
-    licence = facts["licence"]
-    fields["licence"] = ", ".join(filter(None, (licence["name"], licence["url"]))) if licence else "not known"
+    fields["licence"] = licence_line(facts["licence"])
     if facts["hub"]:
         fields["hubs"] = facts["hub"]
     for title, lines in (("notes", facts["notes"]), ("tensors not used", facts["unused"])):

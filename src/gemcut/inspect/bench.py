@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import math
+import os
 import platform
 import resource
 import statistics
@@ -36,6 +37,7 @@ def bench(
     engine: str = "auto",
     dtype: str = "auto",
     threads: int | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     repeats: int = REPEATS,
 ) -> dict[str, Any]:
     """Speed and memory of a model, greedy, medians over `repeats` runs after one that compiles.
@@ -49,7 +51,7 @@ def bench(
         depth: Tokens in the cache before the measured prompt; at least 0.
         batch: Sequences side by side; at least 1.
         random_weights: Random weights of the published model's shape, so nothing need be downloaded.
-        engine, dtype, threads: As in `gemcut.load`.
+        engine, dtype, threads, adapter: As in `gemcut.load`.
         repeats: Measured runs; at least 1.
 
     Returns:
@@ -58,15 +60,17 @@ def bench(
         weights_bytes, what was measured, and the versions that did it.
 
     Raises:
-        UsageError: a number is out of range.
+        UsageError: a number is out of range, or random weights are to have an adapter.
         ContextLengthError: the model's context is shorter than what is asked for.
     """
     numbers = {"prompt_tokens": prompt_tokens, "decode_tokens": decode_tokens, "batch": batch, "repeats": repeats}
     for name, value in (numbers | {"depth": depth + 1}).items():
         if value < 1:
             raise UsageError(f"{name} is {value - (name == 'depth')}, expected at least {int(name != 'depth')}.")
+    if random_weights and adapter is not None:
+        raise UsageError("adapter: random weights have none, expected a model's own. Leave out one of the two.")
     begin = time.perf_counter()
-    with _loaded(reference, random_weights, engine, dtype, threads) as model:
+    with _loaded(reference, random_weights, engine, dtype, threads, adapter) as model:
         load_seconds = time.perf_counter() - begin
         total, limit = depth + prompt_tokens + decode_tokens + 1, model.config.max_position_embeddings
         if total > limit:
@@ -86,6 +90,7 @@ def bench(
             "weights_bytes": weights_bytes(model),
             "model": reference,
             "random_weights": random_weights,
+            "adapter": None if adapter is None else os.fspath(adapter),
             "prompt_tokens": prompt_tokens,
             "decode_tokens": decode_tokens,
             "depth": depth,
@@ -107,12 +112,17 @@ def weights_bytes(model: LanguageModel) -> int:
 
 @contextlib.contextmanager
 def _loaded(
-    reference: str, random_weights: bool, engine: str, dtype: str, threads: int | None
+    reference: str,
+    random_weights: bool,
+    engine: str,
+    dtype: str,
+    threads: int | None,
+    adapter: str | os.PathLike[str] | None,
 ) -> Iterator[LanguageModel]:
     if random_weights:
         model: LanguageModel = random_model(published(reference).config, engine, dtype, threads)
     else:
-        model = load(reference, engine=engine, dtype=dtype, threads=threads).engine_model
+        model = load(reference, engine=engine, dtype=dtype, threads=threads, adapter=adapter).engine_model
     # Every run computes all of its tokens, one after the other: the native engine would remember the prompt and guess.
     for name, value in (("prefix_cache_bytes", 0), ("prompt_lookup", False)):
         if hasattr(model, name):

@@ -11,7 +11,8 @@ from gemcut.checkpoint import Checkpoint, open_checkpoint
 from gemcut.config import PUBLISHED, DecoderConfig, PublishedModel, same_decoder
 from gemcut.config.parameters import EMBEDDING, num_parameters, parameter_shapes
 from gemcut.errors import NotFoundError, UsageError
-from gemcut.hub import Reference, parse_reference, resolve
+from gemcut.hub import Reference, licence_of, parse_reference, resolve
+from gemcut.inspect.licence import licence_facts
 
 # Bytes of one number in each dtype that a model can be computed in.
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -51,7 +52,7 @@ def show(reference: str | os.PathLike[str], *, context: int | None = None) -> di
     with open_checkpoint(path) as checkpoint:
         models = [known] if known else same_decoder(checkpoint.config)
         described = _describe(parsed, checkpoint.config, context, models=models)
-        return described | _describe_files(path, checkpoint, described["licence"])
+        return described | _describe_files(path, checkpoint)
 
 
 def cache_bytes(config: DecoderConfig, num_tokens: int, dtype: str) -> int:
@@ -64,8 +65,6 @@ def _describe(
     reference: Reference, config: DecoderConfig, context: int | None, models: list[PublishedModel]
 ) -> dict[str, Any]:
     """What follows from the configuration and the table."""
-    licences = {model.licence for model in models}
-    licence = next(iter(licences)) if len(licences) == 1 else None
     exact = models[0] if reference.kind == "published" else None
     hub = {"huggingface": exact.huggingface, "kaggle": exact.kaggle} if exact else None
     return {
@@ -78,7 +77,7 @@ def _describe(
         "types": [],
         "memory": _memory(config, context),
         "tokenizer": None,
-        "licence": {"name": licence.name, "url": licence.url} if licence else None,
+        "licence": licence_facts(exact.licence if exact else None),
         "hub": hub,
         "notes": [exact.notes] if exact and exact.notes else [],
         "unused": [],
@@ -134,19 +133,16 @@ def _memory(config: DecoderConfig, context: int | None) -> dict[str, Any]:
     }
 
 
-def _describe_files(path: Path, checkpoint: Checkpoint, licence: dict[str, str] | None) -> dict[str, Any]:
-    """What only the files tell; their own word on the licence counts where the table has none."""
-    facts: dict[str, Any] = {
+def _describe_files(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What only the files tell; their own word on the licence is the one that counts."""
+    return {
         "path": str(path),
         "format": checkpoint.format,
         "types": _types(checkpoint.tensors.values()),
         "unused": [{"name": name, "reason": reason} for name, reason in checkpoint.unused],
         "tokenizer": _tokenizer(checkpoint),
+        "licence": licence_facts(licence_of(path, checkpoint.gguf_metadata).licence),
     }
-    stated = (checkpoint.gguf_metadata or {}).get("general.license")
-    if stated and not licence:
-        facts["licence"] = {"name": str(stated), "url": ""}
-    return facts
 
 
 def _types(tensors: Iterable[Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 from keras import ops
 
 from gemcut.config import DecoderConfig
+from gemcut.model.adapter import adapted_linear
 from gemcut.model.leaf_ops import LeafOps
 from gemcut.model.rope import apply_rope
 
@@ -65,7 +66,7 @@ def project_heads(
         Queries (B, N, T, H), keys (B, K, T, H) and values (B, K, T, H).
     """
     num_heads, num_kv_heads = config.num_attention_heads, config.num_key_value_heads
-    flat = leaf.linear(x, weights["self_attn.qkv_proj.weight"])  # (B, T, (N + 2 K) * H)
+    flat = adapted_linear(weights, "self_attn.qkv_proj", x, leaf)  # (B, T, (N + 2 K) * H)
     heads = ops.reshape(flat, (*flat.shape[:2], num_heads + 2 * num_kv_heads, config.head_dim))
     rotated, values = heads[:, :, :-num_kv_heads], heads[:, :, -num_kv_heads:]  # queries and keys go together
     if config.qk_norm:

@@ -12,6 +12,7 @@ from typing import Any
 from keras import ops
 
 from gemcut.config import DecoderConfig
+from gemcut.model.adapter import adapted_linear
 from gemcut.model.attention import project_heads
 from gemcut.model.feed_forward import feed_forward
 from gemcut.model.leaf_ops import LeafOps
@@ -59,7 +60,7 @@ def finish_block(
     Returns:
         (B, T, D) in the type of `x`.
     """
-    branch = ops.cast(leaf.linear(attended, weights["self_attn.o_proj.weight"]), x.dtype)
+    branch = ops.cast(adapted_linear(weights, "self_attn.o_proj", attended, leaf), x.dtype)
     if config.post_norms:
         branch = _norm(weights, "post_attention_layernorm", branch, config, leaf)
     x = x + branch

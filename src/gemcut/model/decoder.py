@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,7 +10,9 @@ import numpy as np
 from keras import ops
 
 from gemcut.config import DecoderConfig
-from gemcut.config.parameters import EMBEDDING, FINAL_NORM, OUTPUT_HEAD, fused_layer_shapes
+from gemcut.config.parameters import EMBEDDING, FINAL_NORM, OUTPUT_HEAD, fused_layer_shapes, layer_shapes
+from gemcut.interfaces import LowRankUpdate
+from gemcut.model.adapter import stacked_update
 from gemcut.model.attention import attention_mask
 from gemcut.model.backend_ops import leaf_ops
 from gemcut.model.block import begin_block, finish_block, residual_dtype
@@ -39,15 +41,27 @@ def random_tensors(config: DecoderConfig, seed: int = 0) -> TensorSource:
 class DecoderBlock(keras.layers.Layer):
     """One layer's variables and its cacheless forward pass."""
 
-    def __init__(self, config: DecoderConfig, layer_index: int, source: TensorSource, dtype: str) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        layer_index: int,
+        source: TensorSource,
+        dtype: str,
+        updates: Mapping[str, LowRankUpdate],
+    ) -> None:
         # Keras would cast the residual stream and the rotation's angles to `dtype`; both may be wider.
         super().__init__(name=f"layers.{layer_index}", dtype=dtype, autocast=False)
         self.config = config
         self.layer_index = layer_index
-        self.tensors = {
-            name: _variable(self, name, tuple(f"model.layers.{layer_index}.{part}" for part in parts), shape, source)
-            for name, (shape, parts) in fused_layer_shapes(config).items()
-        }
+        single = layer_shapes(config)
+        self.tensors = {}
+        for name, (shape, parts) in fused_layer_shapes(config).items():
+            sources = tuple(f"model.layers.{layer_index}.{part}" for part in parts)
+            self.tensors[name] = _variable(self, name, sources, shape, source)
+            if factors := stacked_update(sources, tuple(single[part][0] for part in parts), updates):
+                matrix = name.removesuffix(".weight")
+                for side, values in zip(("lora_a", "lora_b"), factors, strict=True):
+                    self.tensors[f"{matrix}.{side}"] = _factor(self, f"{matrix}.{side}", values)
         self.built = True
 
     def values(self) -> dict[str, Tensor]:
@@ -70,15 +84,24 @@ class Decoder(keras.Model):
         source: Called as source(names, shape, dtype) once for each variable; returns its value, the tensors
             of those names (see `gemcut.config.parameters`) stacked by rows. None draws random weights.
         dtype: "float32", "bfloat16" or "float16": the type of weights and arithmetic.
+        updates: What an adapter adds to matrices of the layers, by the names of `gemcut.config.parameters`.
     """
 
-    def __init__(self, config: DecoderConfig, source: TensorSource | None = None, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        source: TensorSource | None = None,
+        dtype: str = "float32",
+        updates: Mapping[str, LowRankUpdate] | None = None,
+    ) -> None:
         super().__init__(name="decoder", dtype=dtype)
         source = source or random_tensors(config)
         self.config = config
         width, rows = config.hidden_size, config.vocab_size
         self.embedding = _variable(self, "embed_tokens.weight", (EMBEDDING,), (rows, width), source)
-        self.blocks = [DecoderBlock(config, index, source, dtype) for index in range(config.num_hidden_layers)]
+        self.blocks = [
+            DecoderBlock(config, index, source, dtype, updates or {}) for index in range(config.num_hidden_layers)
+        ]
         self.final_norm = _variable(self, "norm.weight", (FINAL_NORM,), (width,), source)
         self.output_head = (
             None if config.tie_word_embeddings else _variable(self, OUTPUT_HEAD, (OUTPUT_HEAD,), (rows, width), source)
@@ -139,6 +162,15 @@ def head_logits(tree: dict[str, Any], hidden: Tensor, config: DecoderConfig, lea
     logits = leaf.head(hidden, tree["head"])
     cap = config.final_logit_softcapping
     return logits if cap is None else cap * ops.tanh(logits / cap)
+
+
+def _factor(layer: keras.layers.Layer, name: str, values: np.ndarray) -> keras.Variable:
+    """A variable for one factor of an adapter's update."""
+
+    def initializer(shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        return ops.convert_to_tensor(values, dtype=dtype)
+
+    return layer.add_weight(name=name, shape=values.shape, initializer=initializer, dtype=layer.variable_dtype)
 
 
 def _variable(

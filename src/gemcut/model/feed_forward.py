@@ -7,6 +7,7 @@ from typing import Any
 from keras import ops
 
 from gemcut.config import DecoderConfig
+from gemcut.model.adapter import adapted_linear
 from gemcut.model.leaf_ops import LeafOps
 
 Tensor = Any
@@ -26,10 +27,10 @@ def feed_forward(weights: dict[str, Tensor], x: Tensor, config: DecoderConfig, l
 
     Source: GLU variants, arXiv:2002.05202, section 2.
     """
-    both = leaf.linear(x, weights["mlp.gate_up_proj.weight"])  # (B, T, 2 F)
+    both = adapted_linear(weights, "mlp.gate_up_proj", x, leaf)  # (B, T, 2 F)
     gate, up = ops.split(both, 2, axis=-1)
     if config.hidden_activation == "silu":
         gate = ops.silu(gate)
     else:
         gate = ops.gelu(gate, approximate=True)
-    return leaf.linear(gate * up, weights["mlp.down_proj.weight"])
+    return adapted_linear(weights, "mlp.down_proj", gate * up, leaf)

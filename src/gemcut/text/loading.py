@@ -15,6 +15,7 @@ from gemcut.text.tokenizer_settings import TokenizerSettings, settings_from_conf
 _MODEL, _JSON, _CONFIG = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
 _ADDED, _SPECIAL = "added_tokens.json", "special_tokens_map.json"
 _TEMPLATE, _TEMPLATE_JSON = "chat_template.jinja", "chat_template.json"
+TOKENIZER_FILES = (_MODEL, _JSON, _CONFIG, _ADDED, _SPECIAL, _TEMPLATE, _TEMPLATE_JSON)
 _MAX_MODEL_BYTES = 64 * 1024 * 1024  # the largest known, Gemma 3's, has 4.7 MB
 _MAX_TEMPLATE_BYTES = 1024 * 1024
 
@@ -71,7 +72,7 @@ def check_tokenizer_matches(tokenizer: Tokenizer, vocab_size: int, where: str) -
 
 def _files(source: str | Path | Iterable[str | Path]) -> dict[str, Path]:
     """The known files by name."""
-    known = (_MODEL, _JSON, _CONFIG, _ADDED, _SPECIAL, _TEMPLATE, _TEMPLATE_JSON)
+    known = TOKENIZER_FILES
     if not isinstance(source, str | Path):
         given = [Path(file) for file in source]
         return {path.name: path for path in given if path.name in known}

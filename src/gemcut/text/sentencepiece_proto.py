@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -127,6 +127,22 @@ def with_dummy_prefix(model: SentencePieceModel, add_dummy_prefix: bool) -> Sent
     # In protobuf the last value of a field wins, so the switch is appended.
     spec = model.normalizer_spec + _number_field(3, int(add_dummy_prefix))
     return dataclasses.replace(model, add_dummy_prefix=add_dummy_prefix, normalizer_spec=spec)
+
+
+def with_reserved_pieces(trainer_spec: bytes, reserved: Mapping[str, tuple[int, str]]) -> bytes:
+    """`trainer_spec` with the ids and pieces of "bos", "eos" and "pad"; in protobuf the last value of a field wins."""
+    numbers = {"bos": (41, 46), "eos": (42, 47), "pad": (43, 48)}
+    for name, (token_id, piece) in reserved.items():
+        id_field, piece_field = numbers[name]
+        trainer_spec += _number_field(id_field, token_id) + _bytes_field(piece_field, piece.encode("utf-8"))
+    return trainer_spec
+
+
+def resized(model: SentencePieceModel, num_pieces: int) -> SentencePieceModel:
+    """`model` with its first `num_pieces` pieces only."""
+    return dataclasses.replace(
+        model, pieces=model.pieces[:num_pieces], scores=model.scores[:num_pieces], types=model.types[:num_pieces]
+    )
 
 
 def reserved_ids(model: SentencePieceModel) -> dict[str, int]:

@@ -231,6 +231,11 @@ class Tokenizer:
         return self._model.pieces[token_id]
 
     @property
+    def vocabulary(self) -> proto.SentencePieceModel:
+        """Pieces, scores and types as they count here: added tokens in their places, markers as control tokens."""
+        return self._model
+
+    @property
     def max_text_token_id(self) -> int:
         """The highest id that text without control tokens can become."""
         text = (self._model.types == proto.NORMAL) | (self._model.types == proto.USER_DEFINED)
