@@ -3,9 +3,9 @@
     python benchmarks/bench_quantize.py MODEL CALIBRATION.txt EVALUATION.txt --llama BIN [--scratch DIR] [--json FILE]
 
 MODEL is a folder with a tokenizer, off every grid (prepare_moved_starter.py); BIN holds llama-quantize and
-llama-imatrix. Both quantisers start from the same float16 GGUF file. Each is judged by the importance that
-llama-imatrix counted, and told its own tool's. The divergence is that of the weights alone: both
-files are computed in float32.
+llama-imatrix. Both quantisers start from the same float16 GGUF file. Errors are weighted by what llama-imatrix counted,
+which both are told; for the divergence each uses its own tool's importance. The divergence is that of the weights
+alone: both files are computed in float32.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def weighted_errors(files: Mapping[str, Path], kind: str) -> dict[str, float]:
         for name, tensor in theirs.tensors.items():
             if tensor.stored_type != kind or name not in importance:
                 continue
-            values = source.tensors[name].numpy().astype(np.float32)
+            values = source.tensors[name].read()
             raw = quantize(values, type_named(kind), importance=importance[name])
             ratios[name] = _error(values, _decoded(raw, kind, values.shape), importance[name]) / _error(
-                values, tensor.numpy(), importance[name]
+                values, tensor.read(), importance[name]
             )
     return ratios
 
