@@ -67,9 +67,9 @@ def files_of(options: argparse.Namespace) -> dict[str, Path]:
     return files
 
 
-def weighted_errors(files: Mapping[str, Path], kind: str) -> dict[str, float]:
-    """Ratio ours to theirs of the weighted squared error, for each tensor that llama-quantize has in `kind`."""
-    ratios = {}
+def weighted_errors(files: Mapping[str, Path], kind: str) -> dict[str, Any]:
+    """Ratio ours to theirs of the weighted squared error, over the tensors that llama-quantize has in `kind`."""
+    ratios, sums = {}, np.zeros(2)
     with open_checkpoint(files["source"]) as source, open_checkpoint(files[f"llama-{kind}"]) as theirs:
         importance = read_importance(files["llama-importance"], source.config)
         for name, tensor in theirs.tensors.items():
@@ -77,10 +77,15 @@ def weighted_errors(files: Mapping[str, Path], kind: str) -> dict[str, float]:
                 continue
             values = source.tensors[name].read()
             raw = quantize(values, type_named(kind), importance=importance[name])
-            ratios[name] = _error(values, _decoded(raw, kind, values.shape), importance[name]) / _error(
-                values, tensor.read(), importance[name]
-            )
-    return ratios
+            ours = _error(values, _decoded(raw, kind, values.shape), importance[name])
+            peers = _error(values, tensor.read(), importance[name])
+            ratios[name] = ours / peers
+            sums += ours, peers
+    return {
+        "ratio_of_sums": float(sums[0] / sums[1]),
+        "mean_ratio": float(np.mean(list(ratios.values()))),
+        "ratios": ratios,
+    }
 
 
 def _decoded(raw: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -158,12 +163,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.scratch.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {"speed": speed(options)}
+    result: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "speed": speed(options)}
     files = files_of(options)
     for kind in MEASURED_TYPES:
-        ratios = weighted_errors(files, kind)
-        result[kind] = {"mean_ratio": float(np.mean(list(ratios.values()))), "ratios": ratios}
-        print(kind, result[kind]["mean_ratio"], flush=True)
+        result[kind] = weighted_errors(files, kind)
     result["Q4_0"] = {who: divergence(files, who, options) for who in ("llama", "our")}
     result["Q4_0"]["kl_ratio"] = result["Q4_0"]["our"]["mean_kl"] / result["Q4_0"]["llama"]["mean_kl"]
     text = json.dumps(result, indent=1)

@@ -168,7 +168,7 @@ static inline Affine search_affine(const VF* x, const float* w) {
   const VF inverse_range = f_inverse(group.range);
   Affine best = {group.range / float(levels), VF{}, f_set(__builtin_inff()), group.weight, group.weight};
   for (int k = 1; k < levels; ++k) try_affine<n, levels, negative>(group, w, float(k) * inverse_range, VF{}, &best);
-  constexpr int num_scales = 14, num_shifts = 5;
+  constexpr int num_scales = 10, num_shifts = 5;
   for (int i = 0; i < num_scales; ++i) {
     const float k = levels * (0.8f + 0.5f * i / num_scales);
     const VF inverse = k * inverse_range, step = group.range / k;

@@ -80,14 +80,16 @@ struct AffineSuperBlock {
         for (int j = -far; j <= far; ++j) consider(g, some_scale, centre + float(stride * j));
         if (far == 0 || i != 0) continue;
         // Codes moved by one or two, where the outermost are not used.
-        for (int j = -2; j <= 2; ++j) consider(g, some_scale, centre + f_round(f_min(float(j) * d * some_scale * inverse_dmin, f_set(4096))));
+        const VF code = f_min(d * some_scale * inverse_dmin, f_set(1024));
+        for (int j = -2; j <= 2; ++j) consider(g, some_scale, centre + f_round(float(j) * code));
       }
     }
   }
 
-  // Shared scales near the first guess, evenly over a range where the whole numbers stay fine; the best by true error.
+  // The shared scales, each lattice judged by its true error: the grid of weights that have one, a first guess, then
+  // one scale at a time around the best so far.
   void choose_lattice(const Affine* wishes) {
-    constexpr int num_lattices = 16;
+    constexpr int wide_steps = 40, minimum_steps = 26, fine_steps = 12;
     VF scales[groups], minimums[groups], scale_curvatures[groups], minimum_curvatures[groups];
     for (int g = 0; g < groups; ++g) {
       scales[g] = wishes[g].scale;
@@ -95,30 +97,28 @@ struct AffineSuperBlock {
       scale_curvatures[g] = wishes[g].scale_curvature;
       minimum_curvatures[g] = wishes[g].minimum_curvature;
     }
-    const VF first_d = lattice_step<groups>(scales, scale_curvatures, most);
-    const VF first_dmin = lattice_step<groups>(minimums, minimum_curvatures, most);
     VF best_d = VF{}, best_dmin = VF{}, least = f_set(__builtin_inff());
-    for (int trial = -2; trial < num_lattices; ++trial) {
-      // The grid of weights that have one, the first guess, then 0.99 to 1.08 times it; the fractions of the golden
-      // ratio spread the second factor evenly.
-      const float turn = trial * 0.618034f;
-      d = f_to_half_grid(first_d * (0.985f + 0.1f * trial / num_lattices));
-      dmin = f_to_half_grid(first_dmin * (0.99f + 0.08f * (turn - __builtin_floorf(turn))));
-      if (trial == -1) {
-        d = first_d;
-        dmin = first_dmin;
-      } else if (trial == -2) {
-        d = grid_step<groups>(scales, most);
-        dmin = grid_step<groups>(minimums, most);
-      }
-      search<1, 0, 1>(wishes);
+    const auto attempt = [&](VF some_d, VF some_dmin, bool is_grid = false) {
+      d = f_to_half_grid(some_d);
+      dmin = f_to_half_grid(some_dmin);
+      // On a grid, groups may wish for another place than theirs; the wider search must gain much to count.
+      is_grid ? search<1, 1, 1>(wishes) : search<0, 0, 1>(wishes);
       VF total = VF{};
-      for (int g = 0; g < groups; ++g) total += error[g];
+      for (int g = 0; g < groups; ++g) total += is_grid ? 2.0f * error[g] : error[g];
       const VI better = total < least;
       f_keep(better, &least, total);
       f_keep(better, &best_d, d);
       f_keep(better, &best_dmin, dmin);
-    }
+    };
+    const VF first_d = lattice_step<groups>(scales, scale_curvatures, most);
+    attempt(grid_step<groups>(scales, most), grid_step<groups>(minimums, most), true);
+    attempt(first_d, lattice_step<groups>(minimums, minimum_curvatures, most));
+    // A coarser lattice has more luck to offer than it costs up to a tenth.
+    for (int i = 0; i < wide_steps; ++i) attempt(first_d * (0.985f + 0.11f * i / wide_steps), best_dmin);
+    const VF near_dmin = best_dmin;
+    for (int i = 0; i < minimum_steps; ++i) attempt(best_d, near_dmin * (0.95f + 0.1f * i / minimum_steps));
+    const VF near_d = best_d;
+    for (int i = 0; i < fine_steps; ++i) attempt(near_d * (1.0f + 0.0025f * (i - fine_steps / 2)), best_dmin);
     d = best_d;
     dmin = best_dmin;
   }
