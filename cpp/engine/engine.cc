@@ -27,6 +27,18 @@ namespace {
 constexpr int most_threads = 4096;
 constexpr int64_t prompt_rows = 64;  // from which a pass is arithmetic more than reading
 
+// Says that a pass over a prompt runs, for as long as it does.
+class PromptMark {
+ public:
+  PromptMark(std::atomic<bool>& flag, bool is_prompt) : flag_(flag) { flag_ = is_prompt; }
+  ~PromptMark() { flag_ = false; }
+  PromptMark(const PromptMark&) = delete;
+  PromptMark& operator=(const PromptMark&) = delete;
+
+ private:
+  std::atomic<bool>& flag_;
+};
+
 std::string gibibytes(int64_t bytes) {
   const auto hundredths = static_cast<int64_t>(std::llround(static_cast<double>(bytes) / (1 << 30) * 100));
   const std::string fraction = std::to_string(hundredths % 100);
@@ -311,9 +323,10 @@ bool CpuEngine::run_pass(std::span<const Work> work, size_t& current, size_t& do
     }
   }
   if (rows.empty()) return false;
-  takes_prompt_ = static_cast<int64_t>(rows.size()) >= prompt_rows;
-  forward_.run(rows);
-  takes_prompt_ = false;
+  {
+    const PromptMark mark(takes_prompt_, static_cast<int64_t>(rows.size()) >= prompt_rows);
+    forward_.run(rows);
+  }
   use(origins);
   check_region();
   return true;
@@ -444,6 +457,7 @@ std::unique_ptr<Engine> Engine::load(const Checkpoint& checkpoint, const EngineO
   if (folder.path.empty() && bytes >= min_layout_bytes) folder.path = default_layout_folder();
   if (!options.use_layout_cache) folder.path.clear();
   folder.max_bytes = options.layout_max_bytes ? options.layout_max_bytes : default_layout_bytes;
+  if (!options.layout_max_bytes) folder.max_share = default_layout_share;
   const std::string fingerprint = folder.path.empty() ? "" : checkpoint.fingerprint();
   std::shared_ptr<const std::byte> region = map_layout(folder, fingerprint, places);
   const bool kept = region != nullptr;

@@ -97,14 +97,23 @@ void remove_leftovers(const fs::path& folder) {
   }
 }
 
-// Removes the least recently used files until `bytes` more fit under the limit.
-bool make_room(const LayoutFolder& folder, int64_t bytes) {
+// What all files together may take, when they have `kept` bytes now.
+int64_t limit_of(const LayoutFolder& folder, int64_t kept) {
+  std::error_code unknown;
+  const fs::space_info disk = fs::space(folder.path, unknown);
+  if (unknown) return folder.max_bytes;
+  const double room = static_cast<double>(disk.available) + static_cast<double>(kept);
+  return std::min(folder.max_bytes, static_cast<int64_t>(room * folder.max_share));
+}
+
+// Removes the least recently used files until `bytes` more fit under the limit, which it returns; it removes none where
+// `bytes` are more than that.
+int64_t make_room(const LayoutFolder& folder, int64_t bytes) {
   struct Kept {
     fs::path path;
     fs::file_time_type used;
     int64_t bytes;
   };
-  if (bytes > folder.max_bytes) return false;  // even if all others went
   std::error_code failure;
   std::vector<Kept> files;
   int64_t total = bytes;
@@ -113,13 +122,15 @@ bool make_room(const LayoutFolder& folder, int64_t bytes) {
     files.push_back({entry.path(), entry.last_write_time(failure), static_cast<int64_t>(entry.file_size(failure))});
     total += files.back().bytes;
   }
+  const int64_t limit = limit_of(folder, total - bytes);
+  if (bytes > limit) return limit;  // even if all others went
   std::sort(files.begin(), files.end(), [](const Kept& a, const Kept& b) { return a.used < b.used; });
   for (const Kept& file : files) {
-    if (total <= folder.max_bytes) break;
+    if (total <= limit) break;
     fs::remove(file.path, failure);
     total -= file.bytes;
   }
-  return total <= folder.max_bytes;
+  return limit;
 }
 
 std::string reason(const std::string& path) { return path + ": " + std::strerror(errno); }
@@ -184,8 +195,8 @@ std::string write_layout(const LayoutFolder& folder, const std::string& fingerpr
   remove_leftovers(folder.path);
   const std::string header = header_of(fingerprint, places);
   const int64_t bytes = region_bytes(places), total = bytes + static_cast<int64_t>(header.size());
-  if (!make_room(folder, total))
-    return folder.path + ": " + std::to_string(total) + " bytes are more than the limit of " + std::to_string(folder.max_bytes);
+  if (const int64_t limit = make_room(folder, total); total > limit)
+    return folder.path + ": " + std::to_string(total) + " bytes are more than the limit of " + std::to_string(limit);
   const std::string path = folder.path + "/" + file_name(fingerprint);
   // A name that no writer shares, in this process or another; O_EXCL for those of another container's numbers.
   static std::atomic<uint32_t> writers{0};

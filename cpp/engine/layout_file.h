@@ -21,11 +21,13 @@ inline constexpr uint32_t layout_version = 2;
 struct LayoutFolder {
   std::string path;             // empty: nothing is kept
   int64_t max_bytes = 0;        // of all files together
+  double max_share = 1;         // that they take of the disk's room: what is free and what they have
 };
 
 // $GEMCUT_CACHE, else gemcut inside $XDG_CACHE_HOME or ~/.cache, and in it "layouts"; as gemcut.hub.cache has it.
 std::string default_layout_folder();
-inline constexpr int64_t default_layout_bytes = int64_t{64} << 30;
+inline constexpr int64_t default_layout_bytes = int64_t{32} << 30;
+inline constexpr double default_layout_share = 0.5;
 // Smaller models are packed in less time than a file is worth; only a folder that was asked for gets theirs.
 inline constexpr int64_t min_layout_bytes = int64_t{64} << 20;
 

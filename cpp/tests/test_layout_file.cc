@@ -194,6 +194,13 @@ TEST(layout_file_larger_than_the_limit_is_not_kept_and_removes_nothing) {
   CHECK(is_kept(folder, model, small));
 }
 
+TEST(layout_files_take_no_more_than_their_share_of_the_disk) {
+  const TemporaryFolder temporary;
+  const LayoutFolder folder{temporary.path(), int64_t{1} << 40, 1e-12};
+  CHECK(keep(folder, model, random_region(40960, 1)).find("45056 bytes are more than the limit of ") != std::string::npos);
+  CHECK_EQUAL(keep({temporary.path(), int64_t{1} << 40, 0.5}, model, random_region(40960, 1)), "");
+}
+
 TEST(layout_file_folder_that_cannot_be_written_is_a_reason) {
   const TemporaryFolder temporary;
   const std::string file = temporary.write("file", "x");
