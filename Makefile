@@ -40,7 +40,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROOFS := $(sort $(patsubst benchmarks/proof_%.py,%,$(wildcard benchmarks/proof_*.py)))
 
 .PHONY: help run setup engine test $(BACKEND_TESTS) test-native test-plain test-cpp test-sanitizers test-arm \
-	test-nehalem fuzz check format bench bench-engine docs clean
+	test-nehalem fuzz check format bench bench-engine bench-serve docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,7 +90,7 @@ $(BUILD)/gemcut-engine: $(NATIVE_SOURCES) | $(BUILD)/.tools
 	@cp $(BUILD)/release/gemcut-engine $@
 
 # Those in which several threads meet.
-THREADED_TESTS := thread_pool engine_ prefix_cache prompt_lookup snapshots state_file layout_file
+THREADED_TESTS := thread_pool engine_ prefix_cache prompt_lookup snapshots state_file layout_file text_says text_of
 test-sanitizers: | $(BUILD)/.tools ## The C++ tests under the address, undefined-behaviour and thread sanitizers
 	$(call cmake_build,asan,-DGEMCUT_SANITIZE=address$(,)undefined,gemcut-tests)
 	ASAN_OPTIONS=detect_stack_use_after_return=1 $(BUILD)/asan/gemcut-tests
@@ -151,6 +151,12 @@ docs: $(INSTALLED_ALL) ## Write what is generated: docs/cli.md, the table of doc
 bench-engine: $(INSTALLED_ALL) $(BUILD)/gemcut-engine .venv-llamacpp/.installed ## Measure the engine against llama.cpp
 	$(BIN)/python benchmarks/bench_engine.py
 
+bench-serve: $(INSTALLED_ALL) .venv-llamacpp/bin/llama-server ## Measure the server against llama-server
+	$(BIN)/python benchmarks/bench_serve.py
+
+.venv-llamacpp/bin/llama-server: benchmarks/build_llama_server.sh | .venv-llamacpp/.installed $(BUILD)/.tools
+	JOBS=$(JOBS) benchmarks/build_llama_server.sh
+
 bench: $(INSTALLED_ALL) .venv-kerashub/.installed ## Measure speed against the peers: tables, benchmarks/results/*.json
 	$(BIN)/python benchmarks/run.py
 
@@ -165,6 +171,15 @@ ALONE_nemo := nemo-automodel==0.7.0
 	@touch $@
 
 proof-formats: $(foreach name,llamacpp peft vllm nemo,.venv-$(name)/.installed)
+
+proof-serve: .venv-schemathesis/.installed
+proof-serve-vllm: .venv-vllm/.installed
+proof-clients: .venv-clients/.installed .venv-clients/node/package.json
+proof-page: .venv-page/.installed
+
+.venv-clients/node/package.json: | .venv-clients/.installed
+	@$(call need,npm,npm)
+	npm install --silent --no-audit --no-fund --prefix .venv-clients/node openai@7.55.0
 
 # A slow proof: benchmarks/proof_NAME.py, whose first docstring line `make help` prints.
 proof-%: $(INSTALLED_ALL)

@@ -1,16 +1,17 @@
 """Measure the quantiser against llama.cpp's on one model: weighted error, divergence, size and speed.
 
-    python benchmarks/bench_quantize.py MODEL CALIBRATION.txt EVALUATION.txt --llama BIN [--scratch DIR] [--json FILE]
+    python benchmarks/bench_quantize.py MODEL CALIBRATION.txt EVALUATION.txt --llama BIN [--scratch DIR]
 
-MODEL is a folder with a tokenizer, off every grid (prepare_moved_starter.py); BIN holds llama-quantize and
-llama-imatrix. Both quantisers start from the same float16 GGUF file. Errors are weighted by what llama-imatrix counted,
-which both are told; for the divergence each uses its own tool's importance. The divergence is that of the weights
-alone: both files are computed in float32.
+Kept in benchmarks/results/quantize.json. MODEL is a folder with a tokenizer, off every grid
+(prepare_moved_starter.py); BIN holds llama-quantize and llama-imatrix. Both quantisers start from the same float16 GGUF
+file. Errors are weighted by what llama-imatrix counted, which both are told; for the divergence each uses its own
+tool's importance. The divergence is that of the weights alone: both files are computed in float32.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import resource
 import subprocess
@@ -26,7 +27,9 @@ from gemcut.checkpoint.importance import read_importance
 from gemcut.inspect import calibrate, verify
 from gemcut.quantize import quantize, type_named
 
+RESULTS = Path(__file__).resolve().parent / "results" / "quantize.json"
 MEASURED_TYPES = ("Q4_K", "Q6_K")
+MOST_ERROR, LEAST_SPEED = 0.9, 1.5  # as a share of llama.cpp's
 SPEED_ROWS, SPEED_COLUMNS = 4096, 2048
 
 
@@ -37,11 +40,14 @@ def llama(folder: Path, program: str, *arguments: str | Path) -> None:
 
 
 def files_of(options: argparse.Namespace) -> dict[str, Path]:
-    """The float16 source, both importance files, and both quantised files of every kind; made where missing."""
-    names = ["source.gguf", "llama-importance.gguf", "our-importance.gguf"]
+    """The float16 source, both importance files, both quantised files of every kind, and the best mix of Q4_0's size.
+
+    Each is made where it is missing.
+    """
+    names = ["source.gguf", "llama-importance.gguf", "our-importance.gguf", "our-mix.gguf"]
     names += [f"{who}-{kind}.gguf" for who in ("llama", "our") for kind in ("Q4_0", *MEASURED_TYPES)]
     files = {name.removesuffix(".gguf"): options.scratch / name for name in names}
-    source, their_importance, our_importance = (files[name.removesuffix(".gguf")] for name in names[:3])
+    source, their_importance, our_importance, mix = (files[name.removesuffix(".gguf")] for name in names[:4])
     if not source.exists():
         convert(options.model, source, "gguf", type="F16")
     if not their_importance.exists():
@@ -64,6 +70,8 @@ def files_of(options: argparse.Namespace) -> dict[str, Path]:
             llama(options.llama, "llama-quantize", *arguments)
         if kind == "Q4_0" and not files["our-Q4_0"].exists():
             convert(source, files["our-Q4_0"], "gguf", type="Q4_0", importance=our_importance)
+    if not mix.exists():
+        convert(source, mix, "gguf", target_bytes=files["our-Q4_0"].stat().st_size, importance=our_importance)
     return files
 
 
@@ -98,11 +106,11 @@ def _error(values: np.ndarray, stored: np.ndarray, importance: np.ndarray) -> fl
     return float((importance.astype(np.float64) * (values.astype(np.float64) - stored) ** 2).sum())
 
 
-def divergence(files: Mapping[str, Path], who: str, options: argparse.Namespace) -> dict[str, float]:
-    """Mean KL from the float16 source to a Q4_0 file, with its bytes."""
-    plain = options.scratch / f"{who}-Q4_0-float32.gguf"
+def divergence(files: Mapping[str, Path], name: str, options: argparse.Namespace) -> dict[str, float]:
+    """Mean KL from the float16 source to one of the files, with its bytes."""
+    plain = options.scratch / f"{name}-float32.gguf"
     if not plain.exists():
-        convert(files[f"{who}-Q4_0"], plain, "gguf", type="F32")
+        convert(files[name], plain, "gguf", type="F32")
     report = verify(
         files["source"], plain, engine="native", dtype="float32", text=options.evaluation, num_tokens=options.tokens
     )
@@ -111,7 +119,7 @@ def divergence(files: Mapping[str, Path], who: str, options: argparse.Namespace)
         "mean_kl": logits["mean_kl"],
         "same_top_rate": logits["same_top_rate"],
         "perplexity_change": logits["perplexity_change"],
-        "bytes": files[f"{who}-Q4_0"].stat().st_size,
+        "bytes": files[name].stat().st_size,
     }
 
 
@@ -124,7 +132,8 @@ def speed(options: argparse.Namespace) -> dict[str, float]:
         begin = time.process_time()
         quantize(values, type_named("Q4_K"), num_threads=1)
         ours.append(values.size / (time.process_time() - begin) / 1e6)
-    return {"ours": max(ours), "llama.cpp": _peer_speed(values, options)}
+    theirs = _peer_speed(values, options)
+    return {"ours": max(ours), "llama.cpp": theirs, "ratio": max(ours) / theirs}
 
 
 def _peer_speed(values: np.ndarray, options: argparse.Namespace) -> float:
@@ -152,7 +161,7 @@ def _peer_speed(values: np.ndarray, options: argparse.Namespace) -> float:
 
 
 def main() -> None:
-    """Print one JSON document."""
+    """Print one JSON document, and keep it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("calibration", type=Path)
@@ -160,19 +169,30 @@ def main() -> None:
     parser.add_argument("--llama", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, default=Path("quantize-scratch"))
     parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--llama-version", default="not stated", help="kept with the figures")
     options = parser.parse_args()
     options.scratch.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "speed": speed(options)}
+    # Paths are one machine's own, so the command is kept without them.
+    result: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "command": "python benchmarks/bench_quantize.py MODEL CALIBRATION.txt EVALUATION.txt --llama BIN",
+        "versions": {"gemcut": importlib.metadata.version("gemcut"), "llama.cpp": options.llama_version},
+        "speed": speed(options),
+    }
     files = files_of(options)
     for kind in MEASURED_TYPES:
         result[kind] = weighted_errors(files, kind)
-    result["Q4_0"] = {who: divergence(files, who, options) for who in ("llama", "our")}
+    result["Q4_0"] = {who: divergence(files, f"{who}-Q4_0", options) for who in ("llama", "our")}
+    result["mix of Q4_0's size"] = divergence(files, "our-mix", options)
     result["Q4_0"]["kl_ratio"] = result["Q4_0"]["our"]["mean_kl"] / result["Q4_0"]["llama"]["mean_kl"]
+    result["met"] = {
+        **{f"{kind} error": result[kind]["mean_ratio"] <= MOST_ERROR for kind in MEASURED_TYPES},
+        "Q4_0 divergence": result["Q4_0"]["kl_ratio"] <= MOST_ERROR,
+        "Q4_K speed": result["speed"]["ratio"] >= LEAST_SPEED,
+    }
     text = json.dumps(result, indent=1)
     print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    RESULTS.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"},  # the order in which `ls` lists files
         capture_output=True,
         text=True,
         timeout=RUN_SECONDS,

@@ -30,11 +30,16 @@ PARAMETERS = {
     "show": "reference context",
 }
 METHODS = {
-    "generate": "prompt max_tokens n stop logprobs sampling",
-    "stream": "prompt max_tokens stop logprobs sampling",
+    "generate": "prompt max_tokens n stop logprobs json_schema regex grammar sampling",
+    "stream": "prompt max_tokens stop logprobs json_schema regex grammar sampling",
     "chat": "messages system tools options",
     "chat_stream": "messages system tools options",
     "logits": "token_ids",
+    "new_scheduler": "max_running max_waiting cache_bytes",
+    "new_sequence": (
+        "prompt_ids max_tokens stop logprobs sample_index constraint min_tokens ignore_stop_ids stop_token_ids deadline "
+        "sampling"
+    ),
     "score": "prompt continuation",
     "close": "",
 }

@@ -20,18 +20,15 @@ bool note_stops(const std::vector<Choice>& choices, const std::vector<int32_t>& 
   return std::find(stopped.begin(), stopped.end(), false) == stopped.end();
 }
 
-// A weight that is no number reaches the logits, where looking at the largest one costs nothing.
-void check_finite(const std::vector<Engine::HeadView>& views) {
-  for (const Engine::HeadView& view : views) {
-    if (std::isfinite(view.max_logit)) continue;
-    throw Error(ErrorKind::checkpoint,
-                "[bindings.batch] weights: the model's largest logit is " + std::to_string(view.max_logit) +
-                    ", so a tensor has a value that is NaN, infinite or too large for float32, expected finite "
-                    "numbers. Get the model's files again.");
-  }
-}
-
 }  // namespace
+
+void check_finite(const Engine::HeadView& view) {
+  if (std::isfinite(view.max_logit)) return;
+  throw Error(ErrorKind::checkpoint,
+              "[bindings.batch] weights: the model's largest logit is " + std::to_string(view.max_logit) +
+                  ", so a tensor has a value that is NaN, infinite or too large for float32, expected finite "
+                  "numbers. Get the model's files again.");
+}
 
 void Batch::KeptHead::keep(const Engine::HeadView& head, int64_t vocab_size) {
   logits.assign(head.logits, head.logits + vocab_size);
@@ -135,18 +132,20 @@ void Batch::check_room(const std::vector<std::vector<int32_t>>& token_ids) const
   }
 }
 
-void Batch::prefill(const std::vector<std::vector<int32_t>>& token_ids, const InterruptCheck& check) {
-  {
-    const auto held = engine_->lock();
-    check_room(token_ids);
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      if (token_ids[i].empty()) continue;
-      const bool is_new = rows_[i].token_ids.empty();
-      rows_[i].token_ids.insert(rows_[i].token_ids.end(), token_ids[i].begin(), token_ids[i].end());
-      rows_[i].answer_start = rows_[i].token_ids.size();
-      if (is_new) reuse(rows_[i]);
-    }
+void Batch::begin(const std::vector<std::vector<int32_t>>& token_ids) {
+  const auto held = engine_->lock();
+  check_room(token_ids);
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    if (token_ids[i].empty()) continue;
+    const bool is_new = rows_[i].token_ids.empty();
+    rows_[i].token_ids.insert(rows_[i].token_ids.end(), token_ids[i].begin(), token_ids[i].end());
+    rows_[i].answer_start = rows_[i].token_ids.size();
+    if (is_new) reuse(rows_[i]);
   }
+}
+
+void Batch::prefill(const std::vector<std::vector<int32_t>>& token_ids, const InterruptCheck& check) {
+  begin(token_ids);
   store_all(check);
 }
 
@@ -271,12 +270,13 @@ std::vector<Engine::HeadView> Batch::heads(bool best_only) {
 // One token for each row; nothing is appended unless all could be chosen.
 std::vector<Choice> Batch::choose(const DecodeRequest& request, bool best_only, int64_t step) {
   const std::vector<Engine::HeadView> views = heads(best_only);
-  check_finite(views);
+  for (const Engine::HeadView& view : views) check_finite(view);
   const int64_t vocab_size = engine_->engine().config().vocab_size;
   std::vector<Choice> choices;
   for (size_t i = 0; i < rows_.size(); ++i) {
     const std::span<const int32_t> seen(rows_[i].token_ids);
-    const auto mask = request.mask.empty() ? request.mask : request.mask.subspan(i * vocab_size, vocab_size);
+    const size_t words = request.mask.size() / rows_.size();
+    const auto mask = std::span(request.mask).subspan(i * words, words);
     const float uniform = request.uniforms[i * static_cast<size_t>(request.num_steps) + static_cast<size_t>(step)];
     choices.push_back(choose_token(views[i], vocab_size, request.options[i], uniform, seen,
                                    seen.subspan(rows_[i].answer_start), mask, request.num_top));
@@ -291,7 +291,7 @@ bool Batch::can_look_ahead(bool best_only) const {
 }
 
 // Tokens of the only row, up to the first that ends it.
-std::vector<Choice> Batch::choose_ahead(const DecodeRequest& request, int64_t max_tokens) {
+std::vector<Choice> Batch::choose_ahead(std::span<const int32_t> stop_token_ids, int64_t max_tokens) {
   Engine& engine = engine_->engine();
   Row& row = rows_.front();
   LookupCounts& counts = engine_->lookup_counts_;
@@ -301,9 +301,9 @@ std::vector<Choice> Batch::choose_ahead(const DecodeRequest& request, int64_t ma
   counts.right += row.lookup.num_right() - right;
   const Engine::HeadView last = engine.head(chosen.size() - 1);
   row.token_ids.insert(row.token_ids.end(), chosen.begin(), chosen.end() - 1);
-  check_finite({last});
+  check_finite(last);
   row.token_ids.push_back(chosen.back());
-  const auto stop = std::find_first_of(chosen.begin(), chosen.end(), request.stop_token_ids.begin(), request.stop_token_ids.end());
+  const auto stop = std::find_first_of(chosen.begin(), chosen.end(), stop_token_ids.begin(), stop_token_ids.end());
   if (stop != chosen.end()) {
     row.token_ids.resize(row.token_ids.size() - static_cast<size_t>(chosen.end() - stop - 1));
     chosen.erase(stop + 1, chosen.end());
@@ -317,7 +317,7 @@ std::vector<Choice> Batch::choose_ahead(const DecodeRequest& request, int64_t ma
 std::vector<std::vector<Choice>> Batch::decode(const DecodeRequest& request, const InterruptCheck& check) {
   if (has_backlog()) store_all(check);
   const bool best_only = std::all_of(request.options.begin(), request.options.end(), [&](const SamplingOptions& options) {
-    return needs_best_only(options, !request.mask.empty(), request.num_top);
+    return request.mask.empty() && needs_best_only(options, request.num_top);
   });
   std::vector<std::vector<Choice>> steps;
   std::vector<bool> stopped(rows_.size());
@@ -326,7 +326,7 @@ std::vector<std::vector<Choice>> Batch::decode(const DecodeRequest& request, con
     {
       const auto held = engine_->lock();
       if (can_look_ahead(best_only))
-        for (Choice& choice : choose_ahead(request, request.num_steps - num_done())) steps.push_back({std::move(choice)});
+        for (Choice& choice : choose_ahead(request.stop_token_ids, request.num_steps - num_done())) steps.push_back({std::move(choice)});
       else
         steps.push_back(choose(request, best_only, num_done()));
     }

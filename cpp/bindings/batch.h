@@ -19,9 +19,12 @@ struct DecodeRequest {
   std::vector<SamplingOptions> options;  // B
   std::span<const float> uniforms;       // (B, num_steps)
   int num_top = -1;                      // as choose_token has it
-  std::span<const uint8_t> mask;         // (B, V), or empty
+  std::vector<uint32_t> mask;            // (B, words) as choose_token has it, or empty
   std::vector<int32_t> stop_token_ids;
 };
+
+// A weight that is no number reaches the logits, where looking at the largest one costs nothing. Throws checkpoint.
+void check_finite(const Engine::HeadView& view);
 
 // A chosen token is stored with the pass that follows it. An interrupted call leaves tokens that the next one stores
 // first, so a sequence is always one that could have come about without the interruption.
@@ -44,6 +47,8 @@ class Batch {
   // Appends tokens to each sequence; one that was empty goes on from another of this engine, alive or ended, that has
   // the same beginning. Throws usage and context_length before anything is changed.
   void prefill(const std::vector<std::vector<int32_t>>& token_ids, const InterruptCheck& check);
+  // The same without computing them: they wait for the next pass.
+  void begin(const std::vector<std::vector<int32_t>>& token_ids);
   // Chooses and appends up to num_steps tokens to every sequence; ends early once each has had a stop id.
   // The choices (steps, B). Throws usage for a sequence without a token.
   std::vector<std::vector<Choice>> decode(const DecodeRequest& request, const InterruptCheck& check);
@@ -52,6 +57,8 @@ class Batch {
 
  private:
   friend class SharedEngine;
+  friend class Text;
+  friend class TextPass;
   // A row of logits, kept past its pass.
   struct KeptHead {
     Engine::HeadView view;
@@ -81,7 +88,7 @@ class Batch {
   bool store_some();
   std::vector<Engine::HeadView> heads(bool best_only);
   std::vector<Choice> choose(const DecodeRequest& request, bool best_only, int64_t step);
-  std::vector<Choice> choose_ahead(const DecodeRequest& request, int64_t max_tokens);
+  std::vector<Choice> choose_ahead(std::span<const int32_t> stop_token_ids, int64_t max_tokens);
   bool can_look_ahead(bool best_only) const;
   void forget();
 

@@ -14,6 +14,7 @@
 
 #include "bindings/batch.h"
 #include "bindings/shared_engine.h"
+#include "bindings/text.h"
 #include "engine/engine.h"
 #include "engine/machine.h"
 #include "formats/checkpoint.h"
@@ -32,6 +33,8 @@ using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::c
 // Name of a matrix, A (r, in), B (out, r) and their scale.
 using Update = std::tuple<std::string, Floats, Floats, float>;
 using Mask = nb::ndarray<const bool, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Words = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Draws = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 const char* error_class(ErrorKind kind) {
   switch (kind) {
@@ -110,22 +113,68 @@ nb::tuple arrays_of(const std::vector<std::vector<Choice>>& steps, int num_top) 
                         has_top ? nb::cast(as_array(std::move(top_logprobs), {size, num_steps, top})) : none);
 }
 
+// A mask of a byte for each token as choose_token has it, row after row.
+std::vector<uint32_t> packed(const Mask& mask) {
+  const size_t rows = mask.shape(0), vocab_size = mask.shape(1), words = (vocab_size + 31) / 32;
+  std::vector<uint32_t> result(rows * words);
+  for (size_t row = 0; row < rows; ++row)
+    for (size_t id = 0; id < vocab_size; ++id)
+      result[row * words + id / 32] |= uint32_t{mask.data()[row * vocab_size + id]} << id % 32;
+  return result;
+}
+
 nb::tuple decode(Batch& batch, int64_t num_steps, const nb::list& options, const Floats& uniforms, int num_top,
                  const nb::object& mask, TokenIds stop_token_ids) {
   DecodeRequest request{.num_steps = num_steps, .options = {}, .uniforms = {uniforms.data(), uniforms.size()},
                         .num_top = num_top, .mask = {}, .stop_token_ids = std::move(stop_token_ids)};
   for (const nb::handle each : options) request.options.push_back(sampling_options(each));
-  Mask allowed;
-  if (!mask.is_none()) {
-    allowed = nb::cast<Mask>(mask);
-    request.mask = {reinterpret_cast<const uint8_t*>(allowed.data()), allowed.size()};
-  }
+  if (!mask.is_none()) request.mask = packed(nb::cast<Mask>(mask));
   std::vector<std::vector<Choice>> steps;
   {
     const nb::gil_scoped_release released;
     steps = batch.decode(request, check_signals);
   }
   return arrays_of(steps, num_top);
+}
+
+// (token ids, log-probabilities or None, pairs of alternatives for each or None) of one text.
+nb::tuple lists_of(const std::vector<Choice>& choices, int num_top) {
+  nb::list token_ids, logprobs, top;
+  for (const Choice& choice : choices) {
+    token_ids.append(choice.token_id);
+    if (num_top >= 0) logprobs.append(choice.logprob);
+    if (num_top > 0) top.append(nb::cast(choice.top));
+  }
+  const nb::object none = nb::none();
+  return nb::make_tuple(token_ids, num_top >= 0 ? nb::object(logprobs) : none, num_top > 0 ? nb::object(top) : none);
+}
+
+// The shares are gemcut.interfaces.Share; their arrays are held until the pass is done.
+nb::list run_text_pass(const nb::list& parts, int64_t num_steps) {
+  std::vector<Share> shares;
+  std::vector<Draws> draws;
+  std::vector<Words> masks;
+  for (const nb::handle part : parts) {
+    Share& share = shares.emplace_back();
+    share.text = nb::cast<Text*>(part.attr("text"));
+    share.max_tokens = nb::cast<int64_t>(part.attr("max_tokens"));
+    if (const nb::object uniforms = part.attr("uniforms"); !uniforms.is_none()) {
+      draws.push_back(nb::cast<Draws>(uniforms));
+      share.uniforms = {draws.back().data(), draws.back().size()};
+    }
+    if (const nb::object allowed = part.attr("allowed"); !allowed.is_none()) {
+      masks.push_back(nb::cast<Words>(allowed));
+      share.allowed = {masks.back().data(), masks.back().size()};
+    }
+  }
+  std::vector<std::vector<Choice>> chosen;
+  {
+    const nb::gil_scoped_release released;
+    chosen = run_pass(shares, num_steps, check_signals);
+  }
+  nb::list results;
+  for (size_t i = 0; i < shares.size(); ++i) results.append(lists_of(chosen[i], shares[i].text->num_top()));
+  return results;
 }
 
 nb::object rows(SharedEngine& engine, const TokenIds& token_ids, bool want_hidden) {
@@ -238,9 +287,15 @@ void bind_tokenizer(nb::module_& module) {
              return std::shared_ptr<Tokenizer>(Tokenizer::make(checkpoint.vocabulary(), where));
            }),
            "checkpoint"_a, "where"_a)
-      .def("encode", &Tokenizer::encode, "text"_a, "parse_special"_a = false, "add_bos"_a = true)
-      .def("encode_parts", [](const Tokenizer& self, const nb::list& parts,
-                              bool add_bos) { return self.encode_parts(text_parts(parts), add_bos); })
+      // A server has others to answer while a long text is encoded.
+      .def("encode", &Tokenizer::encode, "text"_a, "parse_special"_a = false, "add_bos"_a = true,
+           nb::call_guard<nb::gil_scoped_release>())
+      .def("encode_parts",
+           [](const Tokenizer& self, const nb::list& parts, bool add_bos) {
+             const std::vector<TextPart> texts = text_parts(parts);
+             const nb::gil_scoped_release released;
+             return self.encode_parts(texts, add_bos);
+           })
       .def("split_special", [](const Tokenizer& self, const std::string& text) {
         nb::list parts;
         for (const TextPart& part : self.split_special(text)) {
@@ -314,6 +369,9 @@ void bind_engine(nb::module_& module) {
       .def_prop_ro("weight_bytes_per_token", &fact_of<int64_t, &Engine::weight_bytes_per_token>)
       .def_prop_ro("multiply_adds_per_token", &fact_of<int64_t, &Engine::multiply_adds_per_token>)
       .def_prop_ro("from_layout_file", &fact_of<bool, &Engine::from_layout_file>);
+}
+
+void bind_texts(nb::module_& module) {
   nb::class_<Batch>(module, "Batch")
       .def(nb::init<std::shared_ptr<SharedEngine>, int64_t, int64_t>(), "engine"_a, "batch_size"_a, "max_tokens"_a)
       .def("prefill",
@@ -333,6 +391,18 @@ void bind_engine(nb::module_& module) {
       .def_prop_ro("capacity", &Batch::capacity)
       .def_prop_ro("num_bytes", &Batch::num_bytes)
       .def_prop_ro("token_ids", &Batch::token_ids);
+  nb::class_<Text>(module, "Text")
+      .def(nb::new_([](std::shared_ptr<SharedEngine> engine, const TokenIds& token_ids, int64_t max_tokens,
+                       const nb::object& options, int num_top, TokenIds stop_token_ids) {
+             TextOptions chosen{sampling_options(options), num_top, std::move(stop_token_ids)};
+             const nb::gil_scoped_release released;
+             return std::make_unique<Text>(std::move(engine), token_ids, max_tokens, std::move(chosen));
+           }),
+           "engine"_a, "token_ids"_a, "max_tokens"_a, "options"_a, "num_top"_a, "stop_token_ids"_a)
+      .def("append", &Text::append, "token_ids"_a)
+      .def_prop_ro("num_reused", &Text::num_reused)
+      .def_prop_ro("num_waiting", &Text::num_waiting);
+  module.def("run_pass", &run_text_pass, "shares"_a, "num_steps"_a);
 }
 
 }  // namespace
@@ -343,6 +413,7 @@ NB_MODULE(_native, module) {
   bind_checkpoint(module);
   bind_tokenizer(module);
   bind_engine(module);
+  bind_texts(module);
   module.def("isa", [] { return choose_kernels().name; }, "The instruction set that the kernels use here.");
   module.def("measured_read_bandwidth", [](int num_threads) {
     const nb::gil_scoped_release released;

@@ -125,7 +125,7 @@ Answer generate(const Model& model, Sequence& sequence, const std::vector<int32_
   RandomNumbers random(options.seed);
   InterruptGuard guard;
   std::vector<int32_t> seen = prompt_ids;
-  const bool best_only = needs_best_only(options.sampling, false, -1);
+  const bool best_only = needs_best_only(options.sampling, -1);
   PromptLookup lookup;
   // The tokens that follow `seen`; their last one's row is the head's last.
   const auto choose = [&]() -> std::vector<int32_t> {

@@ -375,18 +375,24 @@ void CpuEngine::step(std::span<const Work> work, const std::atomic<bool>* cancel
   std::vector<int64_t> rows(work.size(), -1);
   int64_t num_rows = 0;
   for (size_t i = 0; i < work.size(); ++i)
-    if (!work[i].token_ids.empty()) rows[i] = num_rows++;
+    if (!work[i].token_ids.empty() && work[i].wants_row) rows[i] = num_rows++;
   head_logits_.resize(std::max(head_logits_.size(), static_cast<size_t>(num_rows) * stride));
   head_max_.resize(std::max(head_max_.size(), static_cast<size_t>(num_rows) * groups));
   size_t done = 0;
   run_passes(work, cancel, [&](const std::vector<std::pair<size_t, size_t>>& origins) {
     std::vector<int64_t> last;
-    for (size_t row = 0; row < origins.size(); ++row)
-      if (origins[row].second + 1 == work[origins[row].first].token_ids.size()) last.push_back(static_cast<int64_t>(row));
+    std::span<const uint32_t> allowed;
+    for (size_t row = 0; row < origins.size(); ++row) {
+      const Work& one = work[origins[row].first];
+      if (!one.wants_row || origins[row].second + 1 != one.token_ids.size()) continue;
+      last.push_back(static_cast<int64_t>(row));
+      allowed = one.allowed;
+    }
     if (last.empty()) return;
     float *const logits = head_logits_.data() + done * stride, *const maxima = head_max_.data() + done * groups;
     // More than one row needs more arithmetic than reading: they take the whole head at once.
-    if (!best_only || last.size() > 1 || !forward_.best_logit(last[0], logits, maxima)) forward_.logits(last, logits, maxima);
+    if (!best_only || last.size() > 1 || !forward_.best_logit(last[0], allowed, logits, maxima))
+      forward_.logits(last, logits, maxima);
     done += last.size();
   });
   head_rows_ = std::move(rows);

@@ -47,10 +47,12 @@ class Sequence {
   virtual int64_t num_bytes() const = 0;          // memory of keys and values
 };
 
-// Tokens to append to one sequence in a pass.
+// Tokens to append to one sequence in a pass. The rest is for Engine::step.
 struct Work {
   Sequence* sequence = nullptr;
   std::span<const int32_t> token_ids;
+  bool wants_row = true;                          // whether what follows its last token is wanted
+  std::span<const uint32_t> allowed = {};         // the tokens that matter, as choose_token has them; empty: all
 };
 
 enum class Rows : uint8_t { none, last, all };    // of which appended tokens results are wanted
@@ -119,8 +121,8 @@ class Engine {
     int64_t group_tokens = 0;
   };
   // Like forward(), rows = last, results kept inside: head(i) is the row of work[i]. Works without tokens have no row.
-  // best_only: the largest logit and its id suffice. They are the same, exactly; the other logits and group maxima may
-  // then be anything below. It lets the engine read less of the weights.
+  // best_only: the largest logit of those allowed and its id suffice. choose_token finds the same ones, exactly; the other
+  // logits and group maxima may then be anything below. It lets the engine read less of the weights.
   virtual void step(std::span<const Work> work, const std::atomic<bool>* cancel = nullptr, bool best_only = false) = 0;
   // Like step() of one work of 1 to max_rows_kept tokens, but with the rows of all: head(i) is that of its i-th token.
   virtual void step_all(const Work& work) = 0;

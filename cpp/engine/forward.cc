@@ -18,6 +18,9 @@ constexpr int64_t product_bytes = 20'000;  // weights of one item, so that claim
 constexpr int64_t cached_blocks = panel_blocks;  // columns / 32 whose weights and inputs stay in the first-level cache
 constexpr int64_t few_rows = 8;            // for which weights are read from memory once, in one piece
 constexpr int64_t head_rows = 32;          // rows of logits computed at once
+constexpr int64_t mask_tokens = 32;        // of one word of a mask
+constexpr float forbidden_logit = -1e30f;  // below any that is finite and can be; finite, so that a soft cap takes it
+constexpr uint32_t all_lanes = (1u << group_rows) - 1;
 constexpr float rounding_slack = 1e-3f;    // far above what two orders of float32 sums of one logit can differ
 constexpr double largest_screened_caps = 4;  // up to there rounding_slack is more than a soft cap's own rounding
 
@@ -413,6 +416,22 @@ float Forward::screened_norm() const {
   return static_cast<float>(std::sqrt(squares) * 1.001);
 }
 
+// One bit for each token of a group of the head; those beyond the vocabulary do not count.
+uint32_t Forward::allowed_lanes(int64_t group) const {
+  if (allowed_.empty()) return all_lanes;
+  const auto word = static_cast<size_t>(group * group_rows / mask_tokens);
+  return word < allowed_.size() ? allowed_[word] >> (group * group_rows % mask_tokens) & all_lanes : 0;
+}
+
+// The logits of one group of one row; those that are forbidden become very low, and a group of only such is not read.
+void Forward::head_group(const PackedMatrix& matrix, int64_t group, const std::byte* next, float* out) {
+  const uint32_t lanes = allowed_lanes(group);
+  if (lanes) multiply_group({&matrix, out, vocab_stride_}, group, next, head_inputs_, 1, 0);
+  if (lanes == all_lanes) return;
+  for (int64_t i = 0; i < group_rows; ++i)
+    if (!(lanes >> i & 1)) out[group * group_rows + i] = forbidden_logit;
+}
+
 void Forward::screen_item(int64_t item, int64_t next, float* out, float* largest, float* bounds, float factor) {
   const int64_t item_groups = head_tokens / group_rows, first = item * item_groups;
   const int64_t end = std::min(first + item_groups, weights_.head.num_groups());
@@ -421,7 +440,7 @@ void Forward::screen_item(int64_t item, int64_t next, float* out, float* largest
   for (int64_t group = first; group < end; ++group) {
     const std::byte* following = next < 0 ? nullptr : screen.group(next * item_groups);
     if (group + 1 < end) following = screen.group(group + 1);
-    multiply_group({&screen, out, vocab_stride_}, group, following, head_inputs_, 1, 0);
+    head_group(screen, group, following, out);
   }
   float* const row = out + item * head_tokens;
   const int64_t tokens = std::min(head_tokens, config_.vocab_size - item * head_tokens);
@@ -436,12 +455,13 @@ void Forward::settle_item(int64_t item, float* out, float* largest, float bound,
   const int64_t end = std::min(first + item_groups, weights_.head.num_groups());
   for (int64_t group = first; bound >= least && group < end; ++group)
     if (kernels_.largest_sum(out + group * group_rows, weights_.head.low_norms(group), factor, group_rows) >= least)
-      multiply_group({&weights_.head, out, vocab_stride_}, group, nullptr, head_inputs_, 1, 0);
+      head_group(weights_.head, group, nullptr, out);
   cap_item(item, out + item * head_tokens, largest);
 }
 
-bool Forward::best_logit(int64_t which, float* out, float* group_max) {
+bool Forward::best_logit(int64_t which, std::span<const uint32_t> allowed, float* out, float* group_max) {
   if (weights_.head.format != Format::s8) return false;
+  allowed_ = allowed;
   const int64_t items = num_groups();
   screen_bounds_.resize(static_cast<size_t>(items));
   head_inputs_.begin(kernels_, 1);
@@ -452,7 +472,7 @@ bool Forward::best_logit(int64_t which, float* out, float* group_max) {
     float* const row = out + item * head_tokens;
     const float* const best = std::max_element(row, row + std::min(head_tokens, config_.vocab_size - item * head_tokens));
     const int64_t group = (best - out) / group_rows, lane = (best - out) % group_rows;
-    multiply_group({&weights_.head, out, vocab_stride_}, group, nullptr, head_inputs_, 1, 0);
+    head_group(weights_.head, group, nullptr, out);
     const float exact = out[group * group_rows + lane];
     least = exact - rounding_slack * (1.0f + std::abs(exact));
     // Logits far above the cap become the cap itself, and the lowest of equal ones counts: all must be computed.
@@ -468,6 +488,7 @@ bool Forward::best_logit(int64_t which, float* out, float* group_max) {
       settle_item(item, out, group_max + item, screen_bounds_[static_cast<size_t>(item)], factor, least);
     });
   });
+  allowed_ = {};
   return std::isfinite(least);
 }
 

@@ -37,9 +37,10 @@ class Forward {
   void final_hidden(std::span<const int64_t> which, float* out);
   // Of the same rows: logits (rows, logits_stride()), soft-capped, and the largest of each head_tokens ids.
   void logits(std::span<const int64_t> which, float* out, float* group_max);
-  // Of one row, reading less: the largest logit and every one equal to it are exact, the others below it.
+  // Of one row, reading less: of the tokens that `allowed` (as choose_token has it) names, one at least, the largest logit
+  // and every one equal to it are exact, the others below it. Those forbidden say nothing, but count in group_max.
   // False if the head's format does not allow it, or logits are not finite: then nothing useful was done.
-  bool best_logit(int64_t which, float* out, float* group_max);
+  bool best_logit(int64_t which, std::span<const uint32_t> allowed, float* out, float* group_max);
   int64_t logits_stride() const { return vocab_stride_; }
   int64_t num_groups() const { return (config_.vocab_size + head_tokens - 1) / head_tokens; }
 
@@ -86,6 +87,8 @@ class Forward {
   float screened_norm() const;
   void screen_item(int64_t item, int64_t next, float* out, float* largest, float* bounds, float factor);
   void settle_item(int64_t item, float* out, float* largest, float bound, float factor, float least);
+  uint32_t allowed_lanes(int64_t group) const;
+  void head_group(const PackedMatrix& matrix, int64_t group, const std::byte* next, float* out);
   void head_input(int64_t which, int64_t row);
   void cap_item(int64_t item, float* row, float* largest);
   float* row_of(const AlignedArray<float>& array, int64_t row, int64_t stride) const { return array.data() + row * stride; }
@@ -112,6 +115,7 @@ class Forward {
   AlignedArray<float> ffn_;                   // gated values of few rows
   AlignedArray<float> head_hidden_;
   std::vector<float> screen_bounds_;  // of each item of the head: no logit in it is larger
+  std::span<const uint32_t> allowed_; // the tokens that the choice is from, while it is screened
 };
 
 }  // namespace gemcut

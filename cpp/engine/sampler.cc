@@ -2,15 +2,25 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 
 #include "formats/message.h"
+#include "kernels/kernels.h"
 
 namespace gemcut {
 namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr size_t kWordBits = 32;          // tokens of one word of a mask
+constexpr uint32_t kAllBits = 0xffffffff;
+constexpr std::array<uint32_t, kWordBits> kBits = [] {
+  std::array<uint32_t, kWordBits> bits{};
+  for (size_t i = 0; i < kWordBits; ++i) bits[i] = 1u << i;
+  return bits;
+}();
 constexpr int64_t kSmallGroup = 64;       // tokens of a group where the head's own groups are too few for top-k
 constexpr double kCandidateShare = 1e-9;  // Python: model.sampling_host.CANDIDATE_SHARE
 
@@ -72,10 +82,19 @@ class OwnRow {
       done = i;
     }
   }
-  void forbid(std::span<const uint8_t> allowed) {
-    for (size_t i = 0; i < logits_.size(); ++i)
-      if (!allowed[i]) logits_[i] = kNever;
-    for (size_t i = 0; i < group_max_.size(); ++i) group_max_[i] = max_of(row_.group(i));
+  void forbid(std::span<const uint32_t> allowed) {
+    for (size_t word = 0; word < allowed.size(); ++word) {
+      const uint32_t bits = allowed[word];
+      if (bits == kAllBits) continue;
+      const auto tokens = logits_.subspan(word * kWordBits, std::min(kWordBits, logits_.size() - word * kWordBits));
+      for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = bits & kBits[i] ? tokens[i] : kNever;
+    }
+    for (size_t i = 0; i < group_max_.size(); ++i) {
+      const size_t first = i * static_cast<size_t>(row_.group_tokens), end = first + row_.group(i).size();
+      const auto words = allowed.subspan(first / kWordBits, (end - 1) / kWordBits + 1 - first / kWordBits);
+      if (std::any_of(words.begin(), words.end(), [](uint32_t bits) { return bits != kAllBits; }))
+        group_max_[i] = max_of(row_.group(i));
+    }
   }
 
  private:
@@ -211,8 +230,7 @@ std::vector<Candidate> kept(const Row& row, const SamplingOptions& options) {
   const auto vocab_size = static_cast<int64_t>(row.logits.size());
   const int64_t top_k = options.top_k > 0 ? std::min(options.top_k, vocab_size) : vocab_size;
   const Weights weights(row, options.temperature);
-  if (top_k == vocab_size && options.top_p >= 1)
-    return weights.candidates(kNever, std::max(options.min_p, std::numeric_limits<float>::min()));
+  if (top_k == vocab_size && options.top_p >= 1) return weights.candidates(kNever, options.min_p);
   const auto k = static_cast<size_t>(top_k);
   const float bound = top_k_bound(row, k);
   std::vector<Candidate> found = weights.candidates(bound, static_cast<float>(kCandidateShare));
@@ -244,6 +262,60 @@ int32_t draw(const std::vector<Candidate>& candidates, float uniform) {
   return candidates.back().token_id;
 }
 
+// A draw from all tokens: first the group, by sums that a kernel makes, then the token in it. The same token as draw()
+// gives, but where a sum's rounding decides.
+int32_t draw_from_all(const Row& row, float temperature, float uniform) {
+  constexpr float least = std::numeric_limits<float>::min();
+  const Kernels& kernels = choose_kernels();
+  const float largest = row.largest() / temperature;
+  std::vector<float> scaled(static_cast<size_t>(row.group_tokens));
+  std::vector<double> sums;
+  double total = 0;
+  for (size_t i = 0; i < row.group_max.size(); ++i) {
+    const auto group = row.group(i);
+    double sum = 0;
+    if (std::exp(row.group_max[i] / temperature - largest) >= least) {
+      for (size_t k = 0; k < group.size(); ++k) scaled[k] = group[k] / temperature;
+      sum = kernels.sum_exp(scaled.data(), largest, static_cast<int64_t>(group.size()));
+    }
+    total += sums.emplace_back(sum);
+  }
+  double left = static_cast<double>(uniform) * total;
+  size_t chosen = 0;
+  for (; chosen + 1 < sums.size() && left >= sums[chosen]; ++chosen) left -= sums[chosen];
+  while (sums[chosen] == 0) --chosen;  // rounding has passed the last one
+  auto token_id = static_cast<int32_t>(static_cast<int64_t>(chosen) * row.group_tokens), last = token_id;
+  for (const float logit : row.group(chosen)) {
+    const float weight = std::exp(logit / temperature - largest);
+    if (weight >= least) {
+      last = token_id;
+      left -= weight;
+      if (left < 0) break;
+    }
+    ++token_id;
+  }
+  return last;
+}
+
+// The lowest id of the largest logit that a mask allows. Groups whose largest one is smaller are not looked into.
+int32_t best_allowed(const Row& row, std::span<const uint32_t> allowed) {
+  const size_t vocab_size = row.logits.size(), group_tokens = static_cast<size_t>(row.group_tokens);
+  size_t best = vocab_size;
+  const auto look_into = [&](size_t group) {
+    const size_t first = group * group_tokens, end = std::min(first + group_tokens, vocab_size);
+    for (size_t word = first / kWordBits; word * kWordBits < end; ++word)
+      for (uint32_t bits = allowed[word]; bits; bits &= bits - 1) {
+        const size_t id = word * kWordBits + static_cast<size_t>(std::countr_zero(bits));
+        if (id < first || id >= end) continue;
+        if (best == vocab_size || row.logits[id] > row.logits[best] || (row.logits[id] == row.logits[best] && id < best)) best = id;
+      }
+  };
+  look_into(static_cast<size_t>(std::max_element(row.group_max.begin(), row.group_max.end()) - row.group_max.begin()));
+  for (size_t i = 0; i < row.group_max.size(); ++i)
+    if (best == vocab_size || row.group_max[i] >= row.logits[best]) look_into(i);
+  return static_cast<int32_t>(best);
+}
+
 // The most probable tokens, best first, the lower id of equals.
 std::vector<std::pair<int32_t, float>> best_tokens(const Row& row, int num_top, double log_sum) {
   const size_t count = std::min(static_cast<size_t>(num_top), row.logits.size());
@@ -271,25 +343,36 @@ bool SamplingOptions::has_penalties() const {
   return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0 || !logit_bias.empty();
 }
 
+void check_mask(std::span<const uint32_t> allowed, int64_t vocab_size) {
+  if (allowed.empty()) return;
+  const auto num_words = (static_cast<size_t>(vocab_size) + kWordBits - 1) / kWordBits;
+  if (allowed.size() != num_words)
+    throw Error(ErrorKind::usage, message("[engine.sampler] allowed: has ", allowed.size(), " words, expected ", num_words,
+                                          ", one for each 32 of ", vocab_size, " tokens. Give a whole mask."));
+  const uint32_t last = allowed.back() << (num_words * kWordBits - static_cast<size_t>(vocab_size));
+  if (!last && std::all_of(allowed.begin(), allowed.end() - 1, [](uint32_t word) { return word == 0; }))
+    throw Error(ErrorKind::usage, "[engine.sampler] allowed: forbids every token, expected one or more. Allow some.");
+}
+
 Choice choose_token(const Engine::HeadView& head, int64_t vocab_size, const SamplingOptions& options, float uniform,
                     std::span<const int32_t> seen, std::span<const int32_t> answer,
-                    std::span<const uint8_t> allowed, int num_top) {
+                    std::span<const uint32_t> allowed, int num_top) {
   const std::span<const float> logits(head.logits, static_cast<size_t>(vocab_size));
-  if (!allowed.empty() && allowed.size() != logits.size())
-    throw Error(ErrorKind::usage, message("[engine.sampler] allowed: has ", allowed.size(), " entries, expected ",
-                                          vocab_size, ", one for each token. Give a whole mask."));
-  const bool is_changed = options.has_penalties() || !allowed.empty();
+  check_mask(allowed, vocab_size);
+  const bool is_masked = !allowed.empty(), draws = options.temperature > 0;
+  OwnRow adjusted(head, logits);
+  if (options.has_penalties() || (is_masked && draws)) adjusted.copy();
+  if (options.has_penalties()) apply_penalties(adjusted, vocab_size, options, seen, answer);
   Choice choice;
-  choice.token_id = head.best_token_id;
-  if (is_changed || options.temperature > 0) {
-    OwnRow adjusted(head, logits);
-    if (is_changed) adjusted.copy();
-    if (options.has_penalties()) apply_penalties(adjusted, vocab_size, options, seen, answer);
-    if (!allowed.empty()) adjusted.forbid(allowed);
-    if (adjusted.row().largest() == kNever)
-      throw Error(ErrorKind::usage, "[engine.sampler] allowed: forbids every token, expected one or more. Allow some.");
-    choice.token_id =
-        options.temperature > 0 ? draw(kept(adjusted.row(), options), uniform) : adjusted.row().best();
+  if (draws) {
+    if (is_masked) adjusted.forbid(allowed);
+    const bool is_cut = options.min_p > 0 || options.top_p < 1 || (options.top_k > 0 && options.top_k < vocab_size);
+    choice.token_id = is_cut ? draw(kept(adjusted.row(), options), uniform)
+                             : draw_from_all(adjusted.row(), options.temperature, uniform);
+  } else if (is_masked) {
+    choice.token_id = best_allowed(adjusted.row(), allowed);
+  } else {
+    choice.token_id = options.has_penalties() ? adjusted.row().best() : head.best_token_id;
   }
   if (num_top >= 0) {
     const double log_sum = log_sum_exp(head, vocab_size);

@@ -30,16 +30,20 @@ struct Choice {
   std::vector<std::pair<int32_t, float>> top;    // (id, logprob), best first
 };
 
-// Whether choose_token looks at nothing but the best token, so that Engine::step may leave the other logits out.
-inline bool needs_best_only(const SamplingOptions& options, bool is_masked, int num_top) {
-  return options.temperature <= 0 && !options.has_penalties() && !is_masked && num_top < 0;
+// Whether choose_token looks at nothing but the best allowed token, so that Engine::step may leave other logits out.
+inline bool needs_best_only(const SamplingOptions& options, int num_top) {
+  return options.temperature <= 0 && !options.has_penalties() && num_top < 0;
 }
 
 // seen: every token of the sequence; answer: those of its answer so far (for presence and frequency).
-// allowed: one byte a token, 0 forbids; empty allows all. num_top: -1 no log-probabilities, else how many alternatives.
+// allowed: bit i % 32 of word i / 32 allows token i; no words allow all. Throws usage where a mask forbids every token.
+// num_top: -1 no log-probabilities, else how many alternatives.
 // Never sorts the vocabulary: the head's group maxima bound where the best tokens are.
 Choice choose_token(const Engine::HeadView& head, int64_t vocab_size, const SamplingOptions& options, float uniform,
                     std::span<const int32_t> seen, std::span<const int32_t> answer,
-                    std::span<const uint8_t> allowed, int num_top);
+                    std::span<const uint32_t> allowed, int num_top);
+
+// Throws usage unless the mask has a word for each 32 tokens and allows one or more of them; no words are as good.
+void check_mask(std::span<const uint32_t> allowed, int64_t vocab_size);
 
 }  // namespace gemcut

@@ -217,9 +217,10 @@ std::optional<int64_t> token_id(const GgufMetadata& metadata, const std::string&
 void read_token_ids(Config& config, const GgufMetadata& metadata, const std::string& where) {
   config.bos_token_id = token_id(metadata, "bos_token_id", where);
   config.pad_token_id = token_id(metadata, "padding_token_id", where);
-  const auto eos = token_id(metadata, "eos_token_id", where), eot = token_id(metadata, "eot_token_id", where);
-  if (eos) config.eos_token_ids.push_back(*eos);
-  if (eot && eot != eos) config.eos_token_ids.push_back(*eot);
+  std::vector<int64_t>& ends = config.eos_token_ids;
+  for (const char* key : {"eos_token_id", "eot_token_id", "eom_token_id"})
+    if (const auto id = token_id(metadata, key, where); id && std::find(ends.begin(), ends.end(), *id) == ends.end())
+      ends.push_back(*id);
 }
 
 // Rows of the embedding: as the key says, else as the tensor has, else one for each token.

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 
+#include "engine/sampler.h"
 #include "tests/files.h"
 #include "tests/tiny_model.h"
 
@@ -357,6 +358,49 @@ TEST(engine_step_for_the_best_token_alone_gives_the_same_one) {
       }
     }
   }
+}
+
+// Any mask, from one token to all but one: the best allowed token is the one that the whole row has.
+TEST(engine_step_for_the_best_allowed_token_gives_the_same_one) {
+  for (const std::string family : {"gemma3", "gemma2", "capped"}) {
+    Config config = family_config(family == "capped" ? "gemma2" : family);
+    config.vocab_size = 2503;
+    if (family == "capped") config.final_logit_softcapping = 0.25;  // many logits are the cap itself
+    const TinyCheckpoint checkpoint(config, {TensorType::q8_0});
+    for (const int threads : {1, 3}) {
+      const auto engine = tiny_engine(checkpoint, threads);
+      const auto sequence = engine->new_sequence(200);
+      Random random(static_cast<uint64_t>(threads));
+      for (int step = 0; step < 32; ++step) {
+        const int32_t token_id = step * 41 % 2503;
+        std::vector<uint32_t> allowed(79);
+        const int kind = step % 4;  // one token; a few; most; one group
+        for (size_t word = 0; word < allowed.size(); ++word)
+          allowed[word] = kind == 2 ? 0xffffffffu ^ static_cast<uint32_t>(random.below(16)) : kind == 1 && random.below(20) == 0 ? static_cast<uint32_t>(random.below(8)) : 0;
+        if (kind != 2) allowed[static_cast<size_t>(random.below(78))] |= kind == 3 ? 0xffff0000 : 4;
+        const auto copy = engine->fork(*sequence, 200);
+        const Work work{sequence.get(), {&token_id, 1}, true, allowed}, other{copy.get(), {&token_id, 1}};
+        engine->step({&other, 1});
+        const int32_t wanted = choose_token(engine->head(0), 2503, {}, 0, {}, {}, allowed, -1).token_id;
+        engine->step({&work, 1}, nullptr, true);
+        CHECK(std::isfinite(engine->head(0).max_logit));
+        CHECK_EQUAL(choose_token(engine->head(0), 2503, {}, 0, {}, {}, allowed, -1).token_id, wanted);
+      }
+    }
+  }
+}
+
+TEST(engine_step_leaves_out_rows_that_nobody_wants) {
+  const TinyCheckpoint checkpoint(family_config("gemma3"), {TensorType::q8_0});
+  const auto engine = tiny_engine(checkpoint);
+  const auto tokens = random_tokens(checkpoint.config(), 40, 3);
+  const auto one = engine->new_sequence(50), other = engine->new_sequence(50), alone = engine->new_sequence(50);
+  const auto wanted = append(*engine, *alone, std::span(tokens).first(7));
+  const Work work[] = {{one.get(), tokens, false}, {other.get(), std::span(tokens).first(7)}};
+  engine->step(work, nullptr, true);
+  CHECK_EQUAL(one->length(), 40);
+  CHECK_THROWS(engine->head(0), "[engine.engine] work 0 of the last step has no logits.");
+  CHECK_EQUAL(engine->head(1).max_logit, *std::max_element(wanted.begin(), wanted.end()));
 }
 
 TEST(engine_step_of_all_rows_gives_what_forward_gives) {

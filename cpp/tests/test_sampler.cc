@@ -1,5 +1,6 @@
 // Choosing a token: the same as gemcut.model.sampling_host (data/text.json) for any size of the head's groups.
 #include <algorithm>
+#include <cmath>
 
 #include "engine/sampler.h"
 #include "formats/json.h"
@@ -39,6 +40,12 @@ struct Head {
   Engine::HeadView view;
 };
 
+std::vector<uint32_t> mask_of(const std::vector<int32_t>& ids, size_t vocab_size) {
+  std::vector<uint32_t> mask((vocab_size + 31) / 32);
+  for (const int32_t id : ids) mask[static_cast<size_t>(id) / 32] |= 1u << id % 32;
+  return mask;
+}
+
 std::vector<int32_t> ids_of(const Json& list) {
   std::vector<int32_t> ids;
   for (const Json& item : list.items()) ids.push_back(static_cast<int32_t>(item.integer()));
@@ -68,10 +75,13 @@ void check_row(const Json& row, size_t group_tokens) {
   const auto vocab_size = static_cast<size_t>(row.find("vocab_size")->integer());
   const auto seed = static_cast<uint64_t>(row.find("seed")->integer());
   const Head head(made_up_logits(seed, vocab_size), group_tokens);
-  std::vector<uint8_t> allowed;
+  std::vector<uint32_t> allowed;
   if (row.find("masked")->boolean()) {
-    for (const float logit : made_up_logits(seed + 1000, vocab_size)) allowed.push_back(logit > 4);
-    allowed[seed % vocab_size] = 1;
+    std::vector<int32_t> ids{static_cast<int32_t>(seed % vocab_size)};
+    const std::vector<float> others = made_up_logits(seed + 1000, vocab_size);
+    for (size_t id = 0; id < vocab_size; ++id)
+      if (others[id] > 4) ids.push_back(static_cast<int32_t>(id));
+    allowed = mask_of(ids, vocab_size);
   }
   const auto expected = ids_of(*row.find("ids"));
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -136,8 +146,58 @@ TEST(sampler_ignores_ids_outside_the_vocabulary) {
 
 TEST(sampler_refuses_masks_that_allow_nothing) {
   const Head head({1, 3, 2}, 2);
-  const std::vector<uint8_t> nothing(3, 0), small(2, 1);
-  CHECK_THROWS(choose_token(head.view, 3, {}, 0, {}, {}, nothing, -1),
-               "[engine.sampler] allowed: forbids every token, expected one or more.");
-  CHECK_THROWS(choose_token(head.view, 3, {}, 0, {}, {}, small, -1), "allowed: has 2 entries, expected 3");
+  const std::vector<uint32_t> nothing(1, 0), beyond(1, 0b11000), large(2, 1);
+  for (const auto& mask : {nothing, beyond})
+    CHECK_THROWS(choose_token(head.view, 3, {}, 0, {}, {}, mask, -1),
+                 "[engine.sampler] allowed: forbids every token, expected one or more.");
+  CHECK_THROWS(choose_token(head.view, 3, {}, 0, {}, {}, large, -1), "allowed: has 2 words, expected 1, one for each 32 of 3");
+}
+
+TEST(sampler_takes_the_best_that_a_mask_allows_the_lowest_id_of_equals) {
+  const size_t vocab_size = 300;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    std::vector<float> logits = made_up_logits(seed, vocab_size);
+    for (float& logit : logits) logit = std::floor(logit);  // many are equal
+    const std::vector<float> others = made_up_logits(seed + 77, vocab_size);
+    std::vector<int32_t> ids{static_cast<int32_t>(seed)};
+    for (size_t id = 0; id < vocab_size; ++id)
+      if (others[id] > static_cast<float>(seed % 17) - 8) ids.push_back(static_cast<int32_t>(id));
+    int32_t best = -1;
+    for (int32_t id = 0; id < static_cast<int32_t>(vocab_size); ++id) {
+      const bool is_allowed = std::find(ids.begin(), ids.end(), id) != ids.end();
+      if (is_allowed && (best < 0 || logits[static_cast<size_t>(id)] > logits[static_cast<size_t>(best)])) best = id;
+    }
+    for (const size_t group_tokens : {20, 64, 1024}) {
+      const Head head(logits, group_tokens);
+      CHECK_EQUAL(choose_token(head.view, vocab_size, {}, 0, {}, {}, mask_of(ids, vocab_size), -1).token_id, best);
+    }
+  }
+}
+
+// Over the groups of the head and within them, each token comes as often as its probability says.
+TEST(sampler_draws_from_all_tokens_by_their_probabilities) {
+  const size_t vocab_size = 150;
+  const std::vector<float> logits = made_up_logits(5, vocab_size);
+  const std::vector<uint32_t> allowed = mask_of({0, 3, 40, 41, 70, 71, 72, 149}, vocab_size);
+  for (const float temperature : {0.7f, 1.0f, 3.0f})
+    for (const bool is_masked : {false, true})
+      for (const size_t group_tokens : {7, 64, 1024}) {
+        const Head head(logits, group_tokens);
+        SamplingOptions options;
+        options.temperature = temperature;
+        std::vector<double> running;
+        double total = 0;
+        for (size_t id = 0; id < vocab_size; ++id) {
+          const bool counts = !is_masked || (allowed[id / 32] >> id % 32 & 1);
+          running.push_back(total += counts ? std::exp((logits[id] - head.view.max_logit) / temperature) : 0);
+        }
+        for (int i = 0; i < 400; ++i) {
+          const float uniform = static_cast<float>(i) / 400;
+          const int32_t id = choose_token(head.view, vocab_size, options, uniform, {}, {},
+                                          is_masked ? allowed : std::vector<uint32_t>{}, -1).token_id;
+          const double before = id ? running[static_cast<size_t>(id) - 1] : 0, wanted = uniform * total;
+          CHECK(!is_masked || (allowed[static_cast<size_t>(id) / 32] >> id % 32 & 1));
+          CHECK(before <= wanted + 1e-5 * total && wanted <= running[static_cast<size_t>(id)] + 1e-5 * total);
+        }
+      }
 }

@@ -23,6 +23,12 @@ class ContextLengthError(UsageError):
     """A prompt, or a prompt with its answer, does not fit the model's context."""
 
 
+class QueueFullError(GemcutError, RuntimeError):
+    """As many texts wait already as may wait; later there will be room."""
+
+    http_status = 429
+
+
 class ConfigError(GemcutError, ValueError):
     """A model configuration is incomplete, contradictory or not supported."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -82,6 +82,45 @@ class DecodedTokens:
     top_logprobs: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chosen:
+    """What one pass, or a few, gave one text.
+
+    Attributes:
+        token_ids: The tokens chosen, in order.
+        logprobs: Natural-log probability of each, as in `DecodedTokens`; None unless asked for.
+        top: For each the most probable (token id, log-probability) pairs, best first; None unless asked for.
+    """
+
+    token_ids: list[int]
+    logprobs: list[float] | None = None
+    top: list[list[tuple[int, float]]] | None = None
+
+
+class Constraint(Protocol):
+    """What a text may say, token by token."""
+
+    def allowed(self) -> np.ndarray:
+        """uint32 (ceil(V / 32),): bit i % 32 of word i // 32 is set where token i may follow.
+
+        Stop ids are set exactly where the text may end.
+        """
+
+    def forced(self) -> list[int]:
+        """Tokens that must follow whatever the model says, perhaps none; they count only once they are pushed."""
+
+    def push(self, token_ids: Sequence[int]) -> None:
+        """Take in what followed.
+
+        Raises:
+            UsageError: it was not allowed.
+        """
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing but a stop id may follow."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class LowRankUpdate:
     """What an adapter adds to one matrix W (out, in): scale * B A.
@@ -140,10 +179,11 @@ class KVCache(Protocol):
 
 @dataclasses.dataclass
 class Timings:
-    """Where the time of a generation went; a batch shares one.
+    """Where the time of a generation went; sequences that an engine can only run as one batch share one.
 
     Attributes:
-        prefill_tokens, prefill_seconds: Tokens of prompts that were computed, and the time that took.
+        prefill_tokens, prefill_seconds: Tokens of prompts that were computed, and the time that took; where others
+            shared the passes, theirs too.
         decode_tokens, decode_seconds: Tokens generated, counted for one sequence, and the time that took.
         compile_seconds: Time of calls that compiled something first; they are in neither of the others.
     """
@@ -217,6 +257,78 @@ class LanguageModel(Protocol):
         """Free the weights; later calls raise."""
 
 
+class RunningText(Protocol):
+    """A text in an engine that is continuous; dropping it frees its memory.
+
+    Attributes:
+        num_reused: Tokens of its prompt that did not have to be computed.
+        num_waiting: Tokens whose keys and values are not stored yet; those of the prompt, and the one chosen last.
+    """
+
+    num_reused: int
+    num_waiting: int
+
+    def append(self, token_ids: list[int]) -> None:
+        """Tokens of the answer that nobody had to choose; they are computed in the next passes."""
+
+
+@dataclasses.dataclass(slots=True)
+class Share:
+    """One text's part of a pass.
+
+    Attributes:
+        text: Which.
+        max_tokens: How many of its waiting tokens may be computed; at least 1. Once none waits, a token is chosen.
+        uniforms: float32 (num_steps,) in [0, 1): the randomness of the draws; None for a text that takes the best.
+        allowed: uint32 (ceil(V / 32),) as `Constraint.allowed` gives it; None for all. Only with one step.
+    """
+
+    text: Any
+    max_tokens: int
+    uniforms: np.ndarray | None = None
+    allowed: np.ndarray | None = None
+
+
+@runtime_checkable
+class ContinuousModel(LanguageModel, Protocol):
+    """A language model whose texts join and leave at any pass, each with options of its own.
+
+    Attributes:
+        prefix_cache_bytes: Memory that ended texts may keep for others with the same beginning; 0: nothing is reused.
+    """
+
+    prefix_cache_bytes: int
+
+    def sequence_bytes(self, max_tokens: int) -> int:
+        """Memory of the keys and values of one text of up to `max_tokens` tokens, prompt and answer."""
+
+    def new_text(
+        self,
+        token_ids: Sequence[int],
+        max_tokens: int,
+        options: SamplingOptions,
+        *,
+        num_top_logprobs: int | None = None,
+        stop_token_ids: Sequence[int] = (),
+    ) -> RunningText:
+        """A text that begins with a prompt of at least one token; nothing is computed yet.
+
+        What other texts of this model, alive or ended, have computed of its beginning is taken over.
+        """
+
+    def run_pass(self, shares: Sequence[Share], num_steps: int = 1) -> list[Chosen]:
+        """Compute tokens of several texts together; a text's numbers do not depend on the others.
+
+        Args:
+            shares: Different texts; together some hundred waiting tokens at most are sensible.
+            num_steps: Tokens to choose for each; above 1 only where each has one token waiting. It ends early, after
+                the same number for each, once one of them has met a stop id.
+
+        Returns:
+            What each was given, in order; nothing for those that still wait.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
 class Completion:
     """A generated text.
@@ -224,10 +336,11 @@ class Completion:
     Attributes:
         text: The answer, prompt not included, stop strings cut off.
         token_ids: Generated ids, without the id that ended them.
-        finish_reason: "stop" (stop id or stop string) or "length" (max_tokens or the context's end reached).
+        finish_reason: "stop" (stop id, stop string or the end of what it may say) or "length" (max_tokens or the
+            context's end reached); of a text in a scheduler also "cancelled", "timeout" or "error".
         usage: {"prompt_tokens": int, "completion_tokens": int}; the ending id counts as completed.
         logprobs: One entry per token of `token_ids` when asked for: {"token_id", "token", "logprob", "top": [...]}.
-        timings: Where the time went; shared by the sequences of a batch.
+        timings: Where the time went.
     """
 
     text: str

@@ -10,6 +10,7 @@ import pytest
 
 from gemcut.checkpoint import convert
 from gemcut.checkpoint.gguf_file import read_gguf
+from gemcut.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -49,18 +50,25 @@ def test_what_a_gguf_file_says_of_itself_is_kept(starter_path: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     ("config_ids", "listed", "wanted"),
-    [((1,), 1, None), ((1, 5), 1, 5), ((1,), [1, 6], 6)],
-    ids=["one", "in the config", "in the generation config"],
+    [((1,), 1, []), ((1, 5), 1, [5]), ((1,), [1, 6], [6]), ((1, 5), [1, 6], [5, 6])],
+    ids=["one", "in the config", "in the generation config", "in both"],
 )
-def test_the_id_that_ends_a_turn_is_kept(
-    config_ids: tuple[int, ...], listed: Any, wanted: int | None, write_tiny_model: Any, tmp_path: Path
+def test_other_ids_that_end_an_answer_are_kept(
+    config_ids: tuple[int, ...], listed: Any, wanted: list[int], write_tiny_model: Any, tmp_path: Path
 ) -> None:
     source = write_tiny_model(tmp_path / "a", eos_token_ids=config_ids)
     (source / "generation_config.json").write_text(json.dumps({"eos_token_id": listed}))
     convert(source, tmp_path / "m.gguf", "gguf")
     metadata = read_gguf(tmp_path / "m.gguf")[0]
     assert metadata["tokenizer.ggml.eos_token_id"] == 1
-    assert metadata.get("tokenizer.ggml.eot_token_id") == wanted
+    keys = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+    assert [metadata[key] for key in keys if key in metadata] == wanted
+
+
+def test_more_ends_than_gguf_has_keys_for_are_refused(write_tiny_model: Any, tmp_path: Path) -> None:
+    source = write_tiny_model(tmp_path / "a", eos_token_ids=(1, 5, 6, 7))
+    with pytest.raises(ConfigError, match=r"eos_token_id: \[5, 6, 7\] end an answer besides 1, expected at most 2 ids"):
+        convert(source, tmp_path / "m.gguf", "gguf")
 
 
 def test_no_tokenizer_is_said_in_llama_cpps_word(write_tiny_model: Any, tmp_path: Path) -> None:

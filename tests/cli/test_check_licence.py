@@ -20,7 +20,9 @@ def test_missing_items_end_with_1_and_say_what_to_do(invoke, folder):
     result = invoke("check-licence", str(folder))
     assert result.exit_code == 1
     for part in (
-        "Apache-2.0, https://www.apache.org/licenses/LICENSE-2.0 (open source: any use; passing on takes a copy",
+        "licence                      Apache-2.0, https://www.apache.org/licenses/LICENSE-2.0\n",
+        "kind                         open source\n",
+        "allowed                      any use; passing on takes a copy",
         "ok      licence known",
         "MISSING copy of the licence  Save https://www.apache.org/licenses/LICENSE-2.0 beside it as LICENSE;",
         "MISSING record of changes    State in MODIFICATIONS.md what was changed, by whom and when.",

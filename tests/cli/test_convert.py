@@ -49,15 +49,25 @@ def test_dry_run_writes_nothing_and_quiet_prints_nothing(invoke, source, tmp_pat
     assert invoke("convert", str(source), str(tmp_path / "out"), "--to", "hf", "--overwrite").exit_code == 0
 
 
+def test_target_size_chooses_types(invoke, source, tmp_path):
+    target = tmp_path / "m.gguf"
+    result = invoke("convert", str(source), str(target), "--to", "gguf", "--target-size", "200KB")
+    assert "loses least within 200,000 bytes" in result.stdout
+    assert 0.8 * 200_000 < target.stat().st_size <= 200_000
+    both = invoke("convert", str(source), str(target), "--to", "gguf", "--target-size", "200KB", "--type", "Q8_0")
+    assert (both.exit_code, "target_bytes is 200000 with type Q8_0" in both.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("5GB", 5 * 10**9), ("500 mb", 5 * 10**8), ("2GiB", 2**31), ("1.5kb", 1500), ("12", 12), ("3KiB", 3072)],
 )
 def test_sizes(text, size):
-    assert parse_size(text) == size
+    assert parse_size(text, "--shard-size") == size
+    assert parse_size(None, "--shard-size") is None
 
 
 @pytest.mark.parametrize("text", ["", "big", "-5GB", "5XB", "0GB", "GB"])
 def test_wrong_sizes_are_named(text):
-    with pytest.raises(UsageError, match=r"--shard-size is '.*', expected a size such as 5GB, 500MB or 2GiB"):
-        parse_size(text)
+    with pytest.raises(UsageError, match=r"--target-size is '.*', expected a size such as 5GB, 500MB or 2GiB"):
+        parse_size(text, "--target-size")

@@ -11,6 +11,7 @@ import pytest
 from gemcut.config import FULL_ATTENTION, PUBLISHED, SLIDING_ATTENTION, RopeParameters, config_from_gguf, config_to_gguf
 from gemcut.errors import ConfigError
 
+END_IDS = [f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom")]
 TOKENIZER = {"bos_token_id": "bos_token_id", "padding_token_id": "pad_token_id"}
 
 
@@ -41,13 +42,10 @@ def test_published_configs_survive_a_round_trip(name: str) -> None:
     config = PUBLISHED[name].config
     metadata = as_float32(config_to_gguf(config))
     metadata |= {f"tokenizer.ggml.{key}": getattr(config, field) for key, field in TOKENIZER.items()}
-    metadata["tokenizer.ggml.eos_token_id"] = config.eos_token_ids[0]
-    if len(config.eos_token_ids) > 1:
-        metadata["tokenizer.ggml.eot_token_id"] = config.eos_token_ids[1]
+    metadata |= dict(zip(END_IDS, config.eos_token_ids, strict=False))
     metadata["general.name"] = name
     shapes = {} if config.tie_word_embeddings else {"output.weight": (config.vocab_size, config.hidden_size)}
-    wanted = dataclasses.replace(config, eos_token_ids=config.eos_token_ids[:2])
-    assert config_from_gguf(metadata, "m.gguf", shapes) == wanted
+    assert config_from_gguf(metadata, "m.gguf", shapes) == config
 
 
 def test_keys_are_named_as_llama_cpp_does() -> None:
@@ -143,9 +141,11 @@ def test_a_family_member_is_known_by_its_name() -> None:
     assert config_from_gguf(metadata, "m.gguf").model_type == "mistral"
 
 
-def test_end_of_turn_counts_as_an_end() -> None:
-    metadata = metadata_of("gemma3") | {"tokenizer.ggml.eos_token_id": 1, "tokenizer.ggml.eot_token_id": 106}
-    assert config_from_gguf(metadata, "m.gguf").eos_token_ids == (1, 106)
+@pytest.mark.parametrize("ids", [(1,), (1, 106), (1, 106, 50)], ids=["text", "turn", "message"])
+def test_ends_of_turns_and_messages_count_as_ends(ids: tuple[int, ...]) -> None:
+    metadata = metadata_of("gemma3") | dict(zip(END_IDS, ids, strict=False))
+    assert config_from_gguf(metadata, "m.gguf").eos_token_ids == ids
+    assert config_from_gguf(metadata | dict.fromkeys(END_IDS, 1), "m.gguf").eos_token_ids == (1,)
 
 
 REFUSED = {

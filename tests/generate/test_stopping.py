@@ -33,7 +33,7 @@ def test_cut_is_that_of_the_whole_text(pieces, stops):
     assert cut(text, stops).startswith("".join(shown))  # nothing is shown that is taken back
     shown.append(stopping.finish())
     assert "".join(shown) == cut(text, stops)
-    assert stopping.hit == (cut(text, stops) != text)
+    assert (stopping.found is not None) == (cut(text, stops) != text)
 
 
 @settings(derandomize=True, database=None)
@@ -44,7 +44,7 @@ def test_what_cannot_become_a_stop_is_shown_at_once(pieces):
     for piece in pieces:
         text += piece
         shown = stopping.push(piece)
-        if stopping.hit:
+        if stopping.found is not None:
             break
         held = next(held for held in ("aa", "a", "") if text.endswith(held))
         assert stopping._held == held

@@ -140,3 +140,7 @@ def test_size_that_cannot_be_reached_is_named() -> None:
         UsageError, match=f"the target size is {smallest - 1} bytes, the smallest types take {smallest}"
     ):
         mix_for_size(SHAPES, smallest - 1, ERRORS)
+    with pytest.raises(
+        UsageError, match=f"the target size is {smallest} bytes, the smallest types take {smallest + 7}"
+    ):
+        mix_for_size(SHAPES, smallest, ERRORS, other_bytes=7)

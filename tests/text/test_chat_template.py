@@ -200,3 +200,31 @@ def test_the_models_own_template_goes_first(model_bytes, make_metadata, gemma):
     builtin = chat_template_for(gemma, "gemma3", where="x.gguf")
     assert (builtin.is_builtin, builtin.where) == (True, "built-in gemma3 chat template")
     assert chat_template_for(gemma, "unheard_of", where="x") is None
+
+
+@pytest.mark.parametrize("text", ["It is ", "It is <start_of", "<end_of_turn>", "  spaced", "a\ue000b"])
+@pytest.mark.parametrize("as_parts", [False, True], ids=["text", "parts"])
+def test_a_last_message_goes_on_where_it_ends(text, as_parts, gemma):
+    template = chat_template_for(gemma, "gemma3_text", where="test")
+    content = [{"type": "text", "text": text}] if as_parts else text
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}]
+    begun = template.encode(messages[:1])
+    token_ids = template.encode(messages, add_generation_prompt=False, continue_final_message=True)
+    assert token_ids[: len(begun) - 1] == begun[: len(begun) - 1]
+    assert gemma.decode(token_ids, skip_special=False).endswith("model\n" + text.lstrip())
+    assert not set(token_ids[len(begun) :]) & gemma.special_token_ids
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "error", "message"),
+    [
+        pytest.param("{{ messages[0].content }}", "x", TemplateError, "leaves out the last message", id="left-out"),
+        pytest.param("{{ messages[-1].content }}", "", UsageError, "the last message has no text", id="empty"),
+        pytest.param("{{ messages[-1].content }}", None, UsageError, "the last message has no text", id="none"),
+    ],
+)
+def test_what_cannot_go_on(source, content, error, message, gemma):
+    template = ChatTemplate(source, tokenizer=gemma, where="test")
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}]
+    with pytest.raises(error, match=message):
+        template.encode(messages, continue_final_message=True)

@@ -39,7 +39,7 @@ attention.causal rope.scaling.type rope.scaling.factor rope.scale_linear rope.fr
 tensor_data_layout surprise""".split()
 GGUF_COMMON_KEYS = """general.architecture general.name general.basename tokenizer.ggml.tokens
 tokenizer.ggml.bos_token_id tokenizer.ggml.padding_token_id tokenizer.ggml.eos_token_id
-tokenizer.ggml.eot_token_id""".split()
+tokenizer.ggml.eot_token_id tokenizer.ggml.eom_token_id""".split()
 # Number, name, block length and block size in the order of the golden rows; float16 scales lie at these bytes.
 ROW_TYPES = {
     "F32": (), "F16": (), "BF16": (), "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,),

@@ -153,17 +153,13 @@ def _consumer_files(work: _Work) -> dict[str, bytes]:
 
 
 def _modifications(report: ConversionReport, adapter: Path | None) -> list[str]:
-    """What the conversion changes, in lines; none where the same numbers stay in the same format."""
+    """What the conversion does to the model, in lines."""
     merging = [f"merged with the adapter {adapter.resolve().name}"] if adapter else []
     report.notes += [f"{adapter} was merged into the weights in float32."] if adapter else []
+    before, after = (", ".join(sorted({row[side] for row in report.types()})) for side in ("from", "to"))
     if report.source_format == report.format and all(tensor.action == "copied" for tensor in report.tensors):
-        return []
-    before, after = ({row[side] for row in report.types()} for side in ("from", "to"))
-    return [
-        *merging,
-        f"converted from {report.source_format} ({', '.join(sorted(before))}) to {report.format} "
-        f"({', '.join(sorted(after))})",
-    ]
+        return [f"written anew as {report.format} ({after}), every number unchanged"]
+    return [*merging, f"converted from {report.source_format} ({before}) to {report.format} ({after})"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from gemcut.checkpoint.conversion_plan import Request, plan_conversion
 from gemcut.checkpoint.conversion_report import ConversionReport
 from gemcut.checkpoint.importance import read_importance
 from gemcut.checkpoint.staging import check_target, staged
+from gemcut.checkpoint.target_size import types_for_size
 from gemcut.checkpoint.tensor_stream import FilePlan, Progress
 from gemcut.errors import UsageError
 from gemcut.hub import resolve
@@ -29,6 +31,7 @@ def convert(
     to: str | None = None,
     *,
     type: str | Mapping[str, str] | None = None,
+    target_bytes: int | None = None,
     shard_bytes: int | None = None,
     for_consumer: str | None = None,
     importance: Mapping[str, np.ndarray] | str | os.PathLike[str] | None = None,
@@ -48,6 +51,8 @@ def convert(
             `for_consumer` implies it.
         type: "F32", "F16" or "BF16"; for GGUF also "Q8_0", "Q4_K_M" and the like; or types by our tensor names. None,
             or a name left out, keeps a tensor's type, or its numbers exactly where the format lacks the type.
+        target_bytes: Instead of a type, for GGUF: most bytes of all files together. Each matrix gets the type in which
+            the model loses least, measured on some of its rows.
         shard_bytes: Most bytes of one safetensors file; None for one file.
         for_consumer: One of consumers.CONSUMERS: also write what that program needs besides.
         importance: An importance file, or float32 (columns,) by our tensor names: how much each column's error counts
@@ -58,7 +63,7 @@ def convert(
         progress: Called with a tensor's name, the bytes written so far, and those of the whole.
 
     Raises:
-        UsageError: format, type, consumer or target make no sense.
+        UsageError: format, type, size, consumer or target make no sense.
         NotFoundError: the source, or the target's folder, is missing.
         CheckpointError, ConfigError, TokenizerError: the source is damaged, or the format cannot hold it.
         GemcutError: the disk is full or not writable; nothing is left behind.
@@ -66,6 +71,7 @@ def convert(
     begin = time.perf_counter()
     consumer = None if for_consumer is None else consumer_named(for_consumer)
     to = _format(to, consumer, shard_bytes)
+    _check_size(target_bytes, to, type)
     path, target = resolve(source), Path(target)
     is_folder = to == "hf" or (consumer is not None and consumer.is_folder)
     _check_apart(path, target)
@@ -76,7 +82,13 @@ def convert(
         if isinstance(importance, str | os.PathLike):
             importance = read_importance(Path(importance), opened.config)
         request = Request(target, to, type, shard_bytes, consumer, importance or {}, folder)
+        if target_bytes is not None:
+            request = dataclasses.replace(request, type=types_for_size(checkpoint, request, target_bytes, progress))
         plans, report = plan_conversion(checkpoint, request)
+        if target_bytes is not None:
+            report.notes.append(
+                f"Each matrix has the type in which the model loses least within {target_bytes:,} bytes."
+            )
         report.dry_run = dry_run
         if not dry_run:
             with staged(target, is_folder=is_folder, overwrite=overwrite, num_bytes=report.num_bytes) as temporary:
@@ -99,6 +111,15 @@ def _format(to: str | None, consumer: Consumer | None, shard_bytes: int | None) 
     if shard_bytes is not None and (to != "hf" or shard_bytes < 1):
         raise UsageError(f"shard_bytes is {shard_bytes} with {to}, expected at least 1, for hf only: GGUF is one file.")
     return to
+
+
+def _check_size(target_bytes: int | None, to: str, type: str | Mapping[str, str] | None) -> None:
+    """Refuse a size where it has no meaning."""
+    if target_bytes is not None and (to != "gguf" or type is not None):
+        raise UsageError(
+            f"target_bytes is {target_bytes} with {f'type {type}' if type else to}, expected it for gguf and without a "
+            "type, for which it stands. Leave one of the two out."
+        )
 
 
 def _check_apart(source: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gemcut.checkpoint.checkpoint import GGUF_SAMPLING, Checkpoint
 from gemcut.config import config_to_gguf
+from gemcut.errors import ConfigError
 from gemcut.text import Tokenizer, tokenizer_to_gguf
 
 # What describes how a file's tensors lie in it, and so holds for that file only.
@@ -33,6 +34,7 @@ _FILE_TYPES = {
 }
 NO_VOCABULARY = "no_vocab"  # llama.cpp's tokenizer.ggml.model of a file that takes token ids only
 _QUANTIZATION_VERSION = 2  # of ggml's block formats
+_OTHER_END_KEYS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")  # end of a turn, of a message
 
 
 def gguf_metadata(
@@ -53,7 +55,7 @@ def gguf_metadata(
         general: Keys of name, licence and changes; they win over the source's.
 
     Raises:
-        ConfigError: GGUF has no words for the configuration.
+        ConfigError: GGUF has no words for the configuration, or no key for one of the ids that end an answer.
     """
     config = checkpoint.config
     architecture = config_to_gguf(config)
@@ -69,7 +71,7 @@ def gguf_metadata(
         return metadata | vocabulary
     if tokenizer is None:
         return metadata | vocabulary | {"tokenizer.ggml.model": NO_VOCABULARY}
-    return metadata | tokenizer_to_gguf(tokenizer, config.vocab_size) | _end_of_turn(checkpoint, tokenizer)
+    return metadata | tokenizer_to_gguf(tokenizer, config.vocab_size) | _other_ends(checkpoint, tokenizer)
 
 
 def _file_type(kind: str | None, types: Mapping[str, str]) -> int:
@@ -88,11 +90,15 @@ def _sampling(generation_config: Mapping[str, Any]) -> dict[str, Any]:
     return {f"general.sampling.{name}": value for name, value in found.items() if value is not None}
 
 
-def _end_of_turn(checkpoint: Checkpoint, tokenizer: Tokenizer) -> dict[str, int]:
-    """The id that ends a turn, where it is another than the one that ends the text."""
+def _other_ends(checkpoint: Checkpoint, tokenizer: Tokenizer) -> dict[str, int]:
+    """The ids that end a turn or hand over to a tool: those that end an answer besides the end of the text."""
     listed = checkpoint.generation_config.get("eos_token_id")
     listed = listed if isinstance(listed, list) else [listed]
-    for token_id in (*checkpoint.config.eos_token_ids, *listed):
-        if token_id not in (None, tokenizer.eos_token_id):
-            return {"tokenizer.ggml.eot_token_id": token_id}
-    return {}
+    ends = dict.fromkeys((*checkpoint.config.eos_token_ids, *listed))
+    others = [token_id for token_id in ends if token_id not in (None, tokenizer.eos_token_id)]
+    if len(others) > len(_OTHER_END_KEYS):
+        raise ConfigError(
+            f"eos_token_id: {others} end an answer besides {tokenizer.eos_token_id}, expected at most "
+            f"{len(_OTHER_END_KEYS)} ids, for which GGUF has keys. Leave one out of the generation config."
+        )
+    return dict(zip(_OTHER_END_KEYS, others, strict=False))

@@ -53,6 +53,11 @@ class LazyTensor:
         """Bytes it takes in the file."""
         return self.raw.size
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of a matrix; 1 for a vector."""
+        return self.shape[0] if len(self.shape) == 2 else 1
+
     def read(self, dtype: str = "float32", out: np.ndarray | None = None) -> np.ndarray:
         """Its values, exact in float32 and rounded once, to nearest even, in the others.
 
@@ -102,11 +107,32 @@ class LazyTensor:
             update=self.update and self.update.rows(first, last),
         )
 
-    def add_update(self, values: np.ndarray, stored_rows: slice | np.ndarray) -> None:
-        """Add the update to float32 `values` (rows, columns), which were read from these rows of the file."""
-        if self.update:
+    def stored_rows(self, rows: slice | np.ndarray) -> np.ndarray:
+        """float32 (rows, columns) of rows as the file counts them, the update added; `transform` is not undone.
+
+        Args:
+            rows: Of a matrix; a vector is one row.
+
+        Raises:
+            CheckpointError: a value is NaN or infinite.
+        """
+        stored = np.ascontiguousarray(self.raw.reshape(self.num_rows, -1)[rows])
+        values = np.empty((len(stored), self.shape[-1]), np.float32)
+        finite = dequantize_into(stored.reshape(-1), type_named(self.stored_type), values)
+        if finite and self.update:
             order = self.row_order()
-            self.update.add_to(values, stored_rows if order is None else np.argsort(order)[stored_rows])
+            self.update.add_to(values, rows if order is None else np.argsort(order)[rows])
+            finite = all_finite(values)
+        if not finite:
+            raise self.not_finite()
+        return values
+
+    def not_finite(self) -> CheckpointError:
+        """The error of a stored value that is none."""
+        return CheckpointError(
+            f'{self.file}: "{self.source_name}" has a value that is NaN or infinite, expected finite numbers. '
+            "The file is damaged; get it again."
+        )
 
     def _updated(self, dtype: str) -> tuple[np.ndarray, bool]:
         """Stored numbers and update together, in a type; and whether all are finite in it."""

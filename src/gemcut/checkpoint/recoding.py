@@ -12,8 +12,7 @@ import numpy as np
 
 from gemcut.checkpoint.lazy_tensor import DTYPES, STORED_DTYPES, LazyTensor, all_finite, unpermuted_rows
 from gemcut.checkpoint.names import Transform
-from gemcut.errors import CheckpointError
-from gemcut.quantize import dequantize_into, quantize, type_named
+from gemcut.quantize import quantize, type_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,18 +79,17 @@ class Recoding:
         Raises (each call):
             CheckpointError: a number is NaN or infinite.
         """
-        num_rows = self.shape[0] if len(self.shape) == 2 else 1
-        stored = self.tensor.raw.reshape(num_rows, -1)
+        num_rows = self.tensor.num_rows
         order = self._row_order(num_rows)
         columns = self.shape[-1]
         if self.keeps_numbers and order is None:
-            rows, make = max(1, COPY_BYTES // max(stored.shape[1], 1)), self._copied
+            rows, make = max(1, COPY_BYTES * num_rows // max(self.tensor.stored_bytes, 1)), self._copied
         else:
             rows, make = max(1, CHUNK_VALUES // columns), self._copied if self.keeps_numbers else self._converted
         for start in range(0, num_rows, rows):
             stop = min(start + rows, num_rows)
             part = slice(start, stop) if order is None else order[start:stop]
-            yield functools.partial(make, stored, part)
+            yield functools.partial(make, part)
 
     def _row_order(self, num_rows: int) -> np.ndarray | None:
         """Stored row of the source for each row of the target; None where they are in the same order."""
@@ -102,23 +100,16 @@ class Recoding:
             return None
         return order if wanted is None else np.argsort(wanted)
 
-    def _copied(self, stored: np.ndarray, rows: slice | np.ndarray) -> Chunk:
-        data = stored[rows].reshape(-1)
+    def _copied(self, rows: slice | np.ndarray) -> Chunk:
+        data = self.tensor.raw.reshape(self.tensor.num_rows, -1)[rows].reshape(-1)
         dtype = STORED_DTYPES.get(self.stored_type)
         # Blocks are copied without a look inside.
         if dtype and not all_finite(data.view(DTYPES[dtype])):
-            raise self._not_finite()
+            raise self.tensor.not_finite()
         return Chunk(data)
 
-    def _converted(self, stored: np.ndarray, rows: slice | np.ndarray) -> Chunk:
-        source = np.ascontiguousarray(stored[rows])
-        num_rows = len(source)
-        values = np.empty((num_rows, self.shape[-1]), np.float32)
-        if not dequantize_into(source.reshape(-1), type_named(self.tensor.stored_type), values):
-            raise self._not_finite()
-        self.tensor.add_update(values, rows)
-        if self.tensor.update and not all_finite(values):
-            raise self._not_finite()
+    def _converted(self, rows: slice | np.ndarray) -> Chunk:
+        values = self.tensor.stored_rows(rows)
         if self.tensor.transform is not self.transform:
             if self.tensor.transform is Transform.MINUS_ONE:
                 values -= 1
@@ -135,13 +126,6 @@ class Recoding:
         target = type_named(self.stored_type)
         blocks = quantize(values, target, importance=self.importance, num_threads=1, name=self.tensor.name)
         return Chunk(blocks.reshape(-1))
-
-    def _not_finite(self) -> CheckpointError:
-        tensor = self.tensor
-        return CheckpointError(
-            f'{tensor.file}: "{tensor.source_name}" has a value that is NaN or infinite, expected finite numbers. '
-            "The file is damaged; get it again."
-        )
 
 
 def _rounded(values: np.ndarray, dtype: np.dtype) -> Chunk:

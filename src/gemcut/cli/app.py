@@ -20,6 +20,7 @@ from gemcut.cli.plan import plan
 from gemcut.cli.pull import pull
 from gemcut.cli.rm import rm
 from gemcut.cli.run import run
+from gemcut.cli.serve import serve
 from gemcut.cli.show import show
 from gemcut.cli.verify import verify
 from gemcut.errors import GemcutError, UsageError
@@ -109,6 +110,12 @@ Examples:
 Inside: /help lists the commands; a line that ends in a backslash goes on in
 the next; \"\"\" begins and ends a message of several lines; Ctrl-C stops an
 answer, and leaves at the prompt."""
+SERVE_EXAMPLES = """\b
+Examples:
+  gemcut serve starter
+  gemcut serve ./gemma-3-1b-it --port 8080 --context 8192
+  gemcut serve ./gemma-3-1b-it --host 0.0.0.0 --api-key "$KEY"
+  gemcut serve gemma-2b-it --adapter poems=./poems-lora"""
 SHOW_EXAMPLES = """\b
 Examples:
   gemcut show starter
@@ -137,6 +144,7 @@ CONVERT_EXAMPLES = """\b
 Examples:
   gemcut convert starter ./starter-hf --to hf
   gemcut convert gemma-2b-it ./gemma-2b-it-Q4_K_M.gguf --to gguf --type Q4_K_M
+  gemcut convert ./my-gemma ./small.gguf --to gguf --target-size 1.5GB --importance importance.gguf
   gemcut convert ./my-gemma ./for-ollama --for ollama --type Q8_0
   gemcut convert ./my-gemma ./my-gemma-bf16 --to hf --type BF16 --shard-size 5GB --dry-run"""
 VERIFY_EXAMPLES = """\b
@@ -167,6 +175,7 @@ Examples:
 
 app.command("run", epilog=RUN_EXAMPLES, context_settings=_CONTEXT)(run)
 app.command("chat", epilog=CHAT_EXAMPLES, context_settings=_CONTEXT)(chat)
+app.command("serve", epilog=SERVE_EXAMPLES, context_settings=_CONTEXT)(serve)
 app.command("pull", epilog=PULL_EXAMPLES, context_settings=_CONTEXT)(pull)
 app.command("models", epilog=MODELS_EXAMPLES, context_settings=_CONTEXT)(models)
 app.command("rm", epilog=RM_EXAMPLES, context_settings=_CONTEXT)(rm)

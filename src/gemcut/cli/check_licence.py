@@ -32,15 +32,14 @@ def check_licence(model: ModelArgument, *, json: options.JsonOption = False) -> 
 def _for_people(report: dict[str, Any]) -> dict[str, Any]:
     licence = report["licence"]
     fields = {"model": report["path"], "base": report["base"] or "not known"}
-    fields["licence"] = licence_line(licence)
+    fields["licence"] = licence_name(licence) if licence else "not known"
+    if licence and licence["allowed"]:
+        fields |= {"kind": licence["openness"], "allowed": licence["allowed"]}
     for duty in report["duties"]:
         fields[f"{'ok     ' if duty['met'] else 'MISSING'} {duty['name']}"] = duty["detail"]
     return fields
 
 
-def licence_line(licence: dict[str, Any] | None) -> str:
-    """Name, address, openness and what is allowed, in one line."""
-    if licence is None:
-        return "not known"
-    name = ", ".join(filter(None, (licence["name"], licence["url"])))
-    return f"{name} ({licence['openness']}: {licence['allowed']})" if licence["openness"] else name
+def licence_name(licence: dict[str, Any]) -> str:
+    """Name and address."""
+    return ", ".join(filter(None, (licence["name"], licence["url"])))

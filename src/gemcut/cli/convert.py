@@ -24,6 +24,10 @@ TypeOption = Annotated[
     str | None,
     typer.Option(metavar="T", help="F32, F16 or BF16; for gguf also Q8_0, Q4_K_M, ... [default: as it is stored]."),
 ]
+TargetSizeOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Instead of --type, for gguf: the best types that fit in this, such as 200MB."),
+]
 ShardOption = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Split safetensors into files of at most this, such as 5GB.")
 ]
@@ -44,6 +48,7 @@ def convert(
     to: ToOption = None,
     for_program: ForOption = None,
     type: TypeOption = None,
+    target_size: TargetSizeOption = None,
     importance: ImportanceOption = None,
     adapter: options.AdapterOption = None,
     shard_size: ShardOption = None,
@@ -62,13 +67,14 @@ def convert(
     """
     from gemcut.checkpoint import convert as write
 
-    shard_bytes = None if shard_size is None else parse_size(shard_size)
+    shard_bytes, target_bytes = parse_size(shard_size, "--shard-size"), parse_size(target_size, "--target-size")
     with progress_bar(quiet) as progress:
         report = write(
             source,
             target,
             to,
             type=type,
+            target_bytes=target_bytes,
             shard_bytes=shard_bytes,
             for_consumer=for_program,
             importance=importance,
@@ -83,15 +89,17 @@ def convert(
         print_fields(_for_people(report))
 
 
-def parse_size(text: str) -> int:
-    """Bytes of a size such as 5GB, 500MB or 2GiB.
+def parse_size(text: str | None, flag: str) -> int | None:
+    """Bytes of a size such as 5GB, 500MB or 2GiB; None of None.
 
     Raises:
         UsageError: it is none.
     """
+    if text is None:
+        return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
     if match is None or match[2].upper() not in _UNITS or not float(match[1]):
-        raise UsageError(f"--shard-size is {text!r}, expected a size such as 5GB, 500MB or 2GiB.")
+        raise UsageError(f"{flag} is {text!r}, expected a size such as 5GB, 500MB or 2GiB.")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 

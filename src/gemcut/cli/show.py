@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gemcut.cli import options
-from gemcut.cli.check_licence import licence_line
+from gemcut.cli.check_licence import licence_name
 from gemcut.cli.output import print_fields, print_json, size_in_words
 
 
@@ -46,13 +46,21 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
     fields["memory"] = _memory_table(facts["memory"])
     if facts["tokenizer"]:
         fields["tokenizer"] = {name: _in_words(value) for name, value in facts["tokenizer"].items()}
-    fields["licence"] = licence_line(facts["licence"])
+    fields["licence"] = _licence_line(facts["licence"])
     if facts["hub"]:
         fields["hubs"] = facts["hub"]
     for title, lines in (("notes", facts["notes"]), ("tensors not used", facts["unused"])):
         if lines:
             fields[title] = {line["name"]: line["reason"] for line in lines} if title != "notes" else "; ".join(lines)
     return fields
+
+
+def _licence_line(licence: dict[str, Any] | None) -> str:
+    """Name, address, openness and what is allowed, in one line."""
+    if licence is None:
+        return "not known"
+    name = licence_name(licence)
+    return f"{name} ({licence['openness']}: {licence['allowed']})" if licence["openness"] else name
 
 
 def _memory_table(memory: dict[str, Any]) -> dict[str, str]:

@@ -255,15 +255,19 @@ def _model_type(metadata: Mapping[str, Any], architecture: _Architecture, window
     return architecture.model_type
 
 
+# Ends of text, of a turn, and of a message that waits for a tool.
+_END_IDS = ("eos_token_id", "eot_token_id", "eom_token_id")
+
+
 def _tokens(metadata: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The ids that begin, end and fill a text."""
     ids: dict[str, int | None] = {}
-    for key in ("bos_token_id", "padding_token_id", "eos_token_id", "eot_token_id"):
+    for key in ("bos_token_id", "padding_token_id", *_END_IDS):
         value = metadata.get(f"tokenizer.ggml.{key}")
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise ConfigError(f"{where}: tokenizer.ggml.{key} is {value!r:.80}, expected a token id.")
         ids[key] = value
-    eos = dict.fromkeys(ids[key] for key in ("eos_token_id", "eot_token_id") if ids[key] is not None)
+    eos = dict.fromkeys(ids[key] for key in _END_IDS if ids[key] is not None)
     return {"bos_token_id": ids["bos_token_id"], "pad_token_id": ids["padding_token_id"], "eos_token_ids": tuple(eos)}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from gemcut.engine.checkpoint import NativeCheckpoint
 from gemcut.engine.extension import native
 from gemcut.errors import BackendError, ContextLengthError, UsageError
-from gemcut.interfaces import DecodedTokens, LowRankUpdate, SamplingOptions
+from gemcut.interfaces import Chosen, DecodedTokens, LowRankUpdate, SamplingOptions, Share
 
 PREFIX_CACHE_BYTES = 512 << 20
 
@@ -154,9 +154,7 @@ class NativeLanguageModel:
     def new_cache(self, batch_size: int, max_tokens: int) -> NativeKVCache:
         """See `gemcut.interfaces.LanguageModel.new_cache`."""
         engine = self._opened()
-        limit = self.config.max_position_embeddings
-        if max_tokens > limit:
-            raise ContextLengthError(f"{max_tokens} tokens were asked for, but the model's context is {limit} tokens.")
+        self._check_context(max_tokens)
         return NativeKVCache(native().Batch(engine, batch_size, max_tokens), batch_size, max_tokens)
 
     def prefill(self, cache: NativeKVCache, token_ids: Sequence[Sequence[int]]) -> None:
@@ -185,6 +183,30 @@ class NativeLanguageModel:
             num_steps, list(options), draws, num_top, allowed, [int(i) for i in stop_token_ids]
         )
         return DecodedTokens(*arrays)
+
+    def sequence_bytes(self, max_tokens: int) -> int:
+        """See `gemcut.interfaces.ContinuousModel.sequence_bytes`."""
+        return self._opened().sequence_bytes(max_tokens)
+
+    def new_text(
+        self,
+        token_ids: Sequence[int],
+        max_tokens: int,
+        options: SamplingOptions,
+        *,
+        num_top_logprobs: int | None = None,
+        stop_token_ids: Sequence[int] = (),
+    ) -> Any:
+        """See `gemcut.interfaces.ContinuousModel.new_text`."""
+        engine, num_top = self._opened(), -1 if num_top_logprobs is None else num_top_logprobs
+        self._check_context(max_tokens)
+        row = _as_list(token_ids, self.config.vocab_size)
+        return native().Text(engine, row, max_tokens, options, num_top, list(stop_token_ids))
+
+    def run_pass(self, shares: Sequence[Share], num_steps: int = 1) -> list[Chosen]:
+        """See `gemcut.interfaces.ContinuousModel.run_pass`."""
+        self._opened()
+        return [Chosen(*each) for each in native().run_pass(list(shares), num_steps)]
 
     def save_state(self, cache: NativeKVCache, path: str | os.PathLike[str], row: int = 0) -> None:
         """Write one sequence's tokens, keys and values to a file, for `load_state` in this or another process.
@@ -232,12 +254,16 @@ class NativeLanguageModel:
     def _whole(self, token_ids: Sequence[int]) -> list[int]:
         """A sequence to compute in one go, checked."""
         self._opened()
-        row, limit = _as_list(token_ids, self.config.vocab_size), self.config.max_position_embeddings
+        row = _as_list(token_ids, self.config.vocab_size)
         if not row:
             raise UsageError("token_ids: a sequence is empty, expected at least one token.")
-        if len(row) > limit:
-            raise ContextLengthError(f"{len(row)} tokens were asked for, but the model's context is {limit} tokens.")
+        self._check_context(len(row))
         return row
+
+    def _check_context(self, num_tokens: int) -> None:
+        limit = self.config.max_position_embeddings
+        if num_tokens > limit:
+            raise ContextLengthError(f"{num_tokens} tokens were asked for, but the model's context is {limit} tokens.")
 
     def _check_decode(
         self,

@@ -16,6 +16,9 @@ class StopStrings:
     Args:
         stops: Non-empty strings.
 
+    Attributes:
+        found: The stop string that ended the text; None until one did.
+
     Raises:
         UsageError: a stop string is empty.
     """
@@ -25,17 +28,19 @@ class StopStrings:
             raise UsageError("stop: a stop string is empty, expected at least one character.")
         self._stops = tuple(stops)
         self._held = ""
-        self.hit = False
+        self.found: str | None = None
 
     def push(self, text: str) -> str:
-        """Text that is safe to show now that `text` follows; nothing more once `hit` is True."""
-        if self.hit:
+        """Text that is safe to show now that `text` follows; nothing more once one is `found`."""
+        if self.found is not None:
             return ""
+        if not self._stops:
+            return text
         text, self._held = self._held + text, ""
-        ends_and_begins = [(text.find(stop) + len(stop), text.find(stop)) for stop in self._stops if stop in text]
-        if ends_and_begins:
-            self.hit = True
-            return text[: min(ends_and_begins)[1]]
+        matches = [(text.find(stop) + len(stop), text.find(stop), stop) for stop in self._stops if stop in text]
+        if matches:
+            _, begin, self.found = min(matches)
+            return text[:begin]
         keep = max((self._overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

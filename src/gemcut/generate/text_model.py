@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as AbstractSequence
 from typing import Any, overload
 
@@ -11,9 +12,11 @@ import numpy as np
 
 from gemcut.config import DecoderConfig
 from gemcut.errors import ContextLengthError, TemplateError, UsageError
-from gemcut.generate.scheduler import Scheduler
+from gemcut.generate.constraints import GrammarCompiler
+from gemcut.generate.runner import runner_for
+from gemcut.generate.scheduler import MAX_RUNNING, Scheduler
 from gemcut.generate.sequence import GenerationOptions, Sequence
-from gemcut.interfaces import Completion, LanguageModel, Piece, SamplingOptions
+from gemcut.interfaces import Completion, Constraint, LanguageModel, Piece, SamplingOptions
 from gemcut.text import ChatTemplate, Tokenizer, stop_token_ids
 
 Prompt = str | AbstractSequence[int]
@@ -73,7 +76,6 @@ class TextModel:
         if context is not None and not 1 <= context <= limit:
             raise ContextLengthError(f"context is {context}, expected 1 to {limit}, the model's own context.")
         self._engine_model = engine_model
-        self._scheduler = Scheduler(engine_model)
         self.tokenizer, self.template, self.name = tokenizer, template, name
         self.context = context or limit
         self.is_instruction_tuned = is_instruction_tuned
@@ -111,6 +113,11 @@ class TextModel:
         """The model on its engine: token ids in, numbers out."""
         return self._engine_model
 
+    @functools.cached_property
+    def constraints(self) -> GrammarCompiler:
+        """Compiles what answers must obey."""
+        return GrammarCompiler(self.tokenizer, self.stop_token_ids)
+
     @property
     def keras_model(self) -> Any:
         """The Keras model, on a Keras engine."""
@@ -134,6 +141,9 @@ class TextModel:
         n: int = 1,
         stop: str | AbstractSequence[str] = (),
         logprobs: int | None = None,
+        json_schema: Mapping[str, Any] | bool | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
         **sampling: Any,
     ) -> Any:
         """Complete one prompt or many.
@@ -144,6 +154,9 @@ class TextModel:
             n: Completions for each prompt.
             stop: A string, or several, that end the text and are cut off.
             logprobs: None, or how many alternatives to report beside each chosen token.
+            json_schema, regex, grammar: At most one of them: the answer is JSON of that schema (`True` for any JSON),
+                a text that the pattern matches as a whole, or one of the Lark grammar; see `GrammarCompiler`. It is
+                cut off where `max_tokens` ends it.
             **sampling: Fields of `gemcut.SamplingOptions`; greedy unless told otherwise.
 
         Returns:
@@ -157,11 +170,12 @@ class TextModel:
             raise UsageError(f"n is {n}, expected at least 1.")
         single = _is_single(prompt)
         options = self._options(max_tokens, stop, logprobs, sampling)
+        constrained = self._constrained(options, json_schema, regex, grammar)
         groups = [
-            [self._sequence(token_ids, options, index) for index in range(n)]
+            [self._sequence(token_ids, constrained(), index) for index in range(n)]
             for token_ids in map(self._prompt_ids, [prompt] if single else prompt)
         ]
-        self._scheduler.run([sequence for group in groups for sequence in group])
+        self.new_scheduler().run([sequence for group in groups for sequence in group])
         results = [[sequence.completion() for sequence in group] for group in groups]
         answers = [group if n > 1 else group[0] for group in results]
         return answers[0] if single else answers
@@ -173,6 +187,9 @@ class TextModel:
         max_tokens: int = DEFAULT_MAX_TOKENS,
         stop: str | AbstractSequence[str] = (),
         logprobs: int | None = None,
+        json_schema: Mapping[str, Any] | bool | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
         **sampling: Any,
     ) -> Iterator[Piece]:
         """Complete one prompt piece by piece; arguments as in `generate`.
@@ -181,7 +198,8 @@ class TextModel:
             Pieces of whole characters; the last one carries the completion.
         """
         options = self._options(max_tokens, stop, logprobs, sampling)
-        return self._stream(self._sequence(self._prompt_ids(prompt), options))
+        constrained = self._constrained(options, json_schema, regex, grammar)
+        return self._stream(self._sequence(self._prompt_ids(prompt), constrained()))
 
     def chat(
         self, messages: AbstractSequence[Message], *, system: str | None = None, tools: Any = None, **options: Any
@@ -238,13 +256,64 @@ class TextModel:
         values = self._engine_model.score([token_ids])[0][len(prompt_ids) - 1 :].tolist()
         return Score(float(np.sum(values, dtype=np.float64)), values, continuation_ids)
 
+    def new_sequence(
+        self,
+        prompt_ids: AbstractSequence[int],
+        *,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
+        stop: str | AbstractSequence[str] = (),
+        logprobs: int | None = None,
+        sample_index: int = 0,
+        constraint: Constraint | None = None,
+        min_tokens: int = 0,
+        ignore_stop_ids: bool = False,
+        stop_token_ids: AbstractSequence[int] = (),
+        deadline: float | None = None,
+        **sampling: Any,
+    ) -> Sequence:
+        """A text for a scheduler of this model: what `generate` makes of one prompt.
+
+        Args:
+            prompt_ids: The prompt, as given.
+            max_tokens, stop, logprobs, **sampling: As in `generate`.
+            sample_index: Which of several samples of this prompt it is; with a seed, each draws its own numbers.
+            constraint: What the text may say; it belongs to this text alone.
+            min_tokens: Tokens to generate before a stop id may end it.
+            ignore_stop_ids: Whether the model's own stop ids do not end it.
+            stop_token_ids: More ids that do.
+            deadline: When it ends whatever it has, in seconds of `time.monotonic`.
+
+        Raises:
+            UsageError: an argument is out of range, or the prompt is empty.
+            ContextLengthError: the prompt leaves no room in the context.
+        """
+        if not 0 <= min_tokens <= max_tokens:
+            raise UsageError(f"min_tokens is {min_tokens}, expected 0 to max_tokens, which is {max_tokens}.")
+        own = () if ignore_stop_ids else self.stop_token_ids
+        options = dataclasses.replace(
+            self._options(max_tokens, stop, logprobs, sampling),
+            stop_token_ids=(*own, *(self._token_id(each, "stop_token_ids") for each in stop_token_ids)),
+            constraint=constraint,
+            min_tokens=min_tokens,
+            ignore_stop_ids=ignore_stop_ids,
+        )
+        token_ids = [self._token_id(each, "prompt") for each in prompt_ids]
+        return self._sequence(token_ids, options, sample_index, deadline)
+
+    def new_scheduler(
+        self, max_running: int = MAX_RUNNING, max_waiting: int | None = None, cache_bytes: int | None = None
+    ) -> Scheduler:
+        """A scheduler of this model's engine; arguments as `generate.scheduler.Scheduler` has them."""
+        runner = runner_for(self._engine_model)
+        return Scheduler(runner, max_running=max_running, max_waiting=max_waiting, cache_bytes=cache_bytes)
+
     def close(self) -> None:
         """Free the weights; later calls raise."""
         self._engine_model.close()
 
     def _stream(self, sequence: Sequence) -> Iterator[Piece]:
         shown = 0
-        for text in self._scheduler.stream(sequence):
+        for text in self.new_scheduler().stream(sequence):
             done = sequence.finish_reason is not None
             if text or done:
                 new, shown = sequence.token_ids[shown:], len(sequence.token_ids)
@@ -263,18 +332,44 @@ class TextModel:
         bias = sampling.pop("logit_bias", None) or ()
         pairs = tuple((int(key), float(value)) for key, value in (bias.items() if isinstance(bias, Mapping) else bias))
         for token_id, _ in pairs:
-            if not 0 <= token_id < self.config.vocab_size:
-                raise UsageError(
-                    f"logit_bias: {token_id} is not a token id, expected 0 to {self.config.vocab_size - 1}."
-                )
+            self._token_id(token_id, "logit_bias")
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         chosen = SamplingOptions(logit_bias=pairs, **sampling)
         return GenerationOptions(max_tokens, stops, self.stop_token_ids, logprobs, chosen)
 
-    def _sequence(self, prompt_ids: list[int], options: GenerationOptions, sample_index: int = 0) -> Sequence:
+    def _constrained(
+        self,
+        options: GenerationOptions,
+        json_schema: Mapping[str, Any] | bool | None,
+        regex: str | None,
+        grammar: str | None,
+    ) -> Callable[[], GenerationOptions]:
+        """Makes the options of each text, which has its constraint for itself."""
+        given = {"json_schema": json_schema, "regex": regex, "lark": grammar}
+        named = [(name, value) for name, value in given.items() if value is not None]
+        if len(named) > 1:
+            raise UsageError("json_schema, regex, grammar: found more than one, expected one of them at most.")
+        if not named:
+            return lambda: options
+        name, value = named[0]
+        make = getattr(self.constraints, name)
+        return lambda: dataclasses.replace(options, constraint=make(value))
+
+    def _token_id(self, token_id: int, where: str) -> int:
+        if not 0 <= token_id < self.config.vocab_size:
+            raise UsageError(f"{where}: {token_id} is not a token id, expected 0 to {self.config.vocab_size - 1}.")
+        return int(token_id)
+
+    def _sequence(
+        self,
+        prompt_ids: list[int],
+        options: GenerationOptions,
+        sample_index: int = 0,
+        deadline: float | None = None,
+    ) -> Sequence:
         token_ids = self._checked(prompt_ids, room=1)
         limit = min(options.max_tokens, self.context - len(token_ids))
-        return Sequence(token_ids, self.tokenizer, options, limit, sample_index)
+        return Sequence(token_ids, self.tokenizer, options, limit, sample_index, deadline)
 
     def _prompt_ids(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, str):

@@ -117,26 +117,30 @@ def stored_bytes(shape: tuple[int, ...], name: str) -> int:
 
 
 def mix_for_size(
-    shapes: Mapping[str, tuple[int, ...]], target_bytes: int, errors: Mapping[str, Mapping[str, float]]
+    shapes: Mapping[str, tuple[int, ...]],
+    target_bytes: int,
+    errors: Mapping[str, Mapping[str, float]],
+    other_bytes: int = 0,
 ) -> dict[str, str]:
-    """The mix of least total error whose tensors take at most `target_bytes`.
+    """The mix of least total error whose tensors take at most `target_bytes`, less `other_bytes`.
 
     Starts from each tensor's smallest type and spends where a byte buys most, along the lower convex hull of each
     tensor's (bytes, error): the optimum but for the last step that does not fit.
 
     Args:
         shapes: Shapes by our names.
-        target_bytes: All tensors together; the file's header comes on top.
+        target_bytes: All tensors together, and what else there is.
         errors: For each tensor that may be quantised, the error it causes in each type it may take. They must be
             additive over tensors: weighted squared errors, or the divergence that each alone causes. Other tensors
             stay F32.
+        other_bytes: What else there is: the file's header.
 
     Raises:
         UsageError: even the smallest types take more.
     """
     hulls = {name: list(_hull(shapes[name], errors[name])) for name in errors}
     chosen = dict.fromkeys(errors, 0)
-    spent = sum(hull[0][0] for hull in hulls.values())
+    spent = other_bytes + sum(hull[0][0] for hull in hulls.values())
     spent += sum(stored_bytes(shape, "F32") for name, shape in shapes.items() if name not in errors)
     if spent > target_bytes:
         raise UsageError(

@@ -17,6 +17,7 @@ from gemcut.text.builtin_templates import builtin_template
 from gemcut.text.message_text import Disguise, MessageGuard
 from gemcut.text.template_sandbox import MAX_CHARACTERS, TemplateLimitError, TemplateSandbox, limited_work
 from gemcut.text.tokenizer import Tokenizer
+from gemcut.text.tool_calls import checked_call
 
 Messages = Sequence[Mapping[str, Any]]
 _PRIVATE_USE_ESCAPE = re.compile(r"(?<!\\)\\u((?:e[0-9a-f]|f[0-8])[0-9a-f]{2})")
@@ -61,6 +62,7 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         **variables: Any,
     ) -> str:
         """The prompt as text.
@@ -69,13 +71,15 @@ class ChatTemplate:
             messages: OpenAI-style: mappings with `role` and `content` (text, a list of text parts, or none).
             tools: OpenAI-style tool descriptions.
             add_generation_prompt: End with the opening of the assistant's turn.
+            continue_final_message: End where the last message's text ends, so that it goes on.
             variables: Further variables of the template.
 
         Raises:
             UsageError: the messages are not of that form.
             TemplateError: the template refuses the messages, fails, or is unsafe.
         """
-        disguise, text = self._render(messages, tools, add_generation_prompt, variables)
+        variables = {**variables, "add_generation_prompt": add_generation_prompt}
+        disguise, text = self._render(messages, tools, variables, continue_final_message)
         return disguise.restore(text)
 
     def encode(
@@ -84,6 +88,7 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         **variables: Any,
     ) -> list[int]:
         """The prompt as token ids; arguments and errors as of `render`.
@@ -91,12 +96,13 @@ class ChatTemplate:
         The template's own markers are control tokens. Text of the messages, tools and variables is text, whatever it
         says. The prompt begins with the beginning-of-text token once if the tokenizer or the template puts it there.
         """
-        disguise, text = self._render(messages, tools, add_generation_prompt, variables)
+        variables = {**variables, "add_generation_prompt": add_generation_prompt}
+        disguise, text = self._render(messages, tools, variables, continue_final_message)
         parts = self._tokenizer.split_special(text)
         return self._tokenizer.encode_parts([disguise.restore(p) if isinstance(p, str) else p for p in parts])
 
     def _render(
-        self, messages: Messages, tools: Any, add_generation_prompt: bool, variables: Mapping[str, Any]
+        self, messages: Messages, tools: Any, variables: Mapping[str, Any], continues: bool
     ) -> tuple[Disguise, str]:
         """The prompt with the messages' control-token text hidden, and what brings it back."""
         checked = [_message(message, index, self._takes_parts) for index, message in enumerate(_listed(messages))]
@@ -105,8 +111,14 @@ class ChatTemplate:
         names = ("bos_token", "eos_token", "pad_token")
         ids = (getattr(self._tokenizer, f"{name}_id") for name in names)
         pieces = {name: self._tokenizer.piece_of(i) for name, i in zip(names, ids, strict=True) if i is not None}
-        context = pieces | disguise.hide(inputs) | {"add_generation_prompt": add_generation_prompt}
-        return disguise, self._run(context)
+        context = pieces | disguise.hide(inputs)
+        if not continues:
+            return disguise, self._run(context)
+        _mark_end(context["messages"][-1], disguise.unused)
+        text, mark, _ = self._run(context).partition(disguise.unused)
+        if not mark:
+            raise TemplateError(f"{self.where}: leaves out the last message. Let it be the assistant's.")
+        return disguise, text
 
     def _run(self, context: dict[str, Any]) -> str:
         """The template's output, with whatever it raises as a TemplateError."""
@@ -172,20 +184,36 @@ def _listed(messages: Messages) -> list[Mapping[str, Any]]:
     return list(messages)
 
 
+def check_message(message: Any, where: str) -> None:
+    """Raises a UsageError for what is no message with a role; `where` names it."""
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise UsageError(f"{where}: found {message!r:.80}, expected {{'role': 'user', 'content': 'Hi'}} or alike.")
+
+
+def content_texts(content: Any, where: str) -> list[str]:
+    """The texts that a message's content consists of: one, those of its parts, or none.
+
+    Raises:
+        UsageError: the content is neither text nor a list of text parts.
+    """
+    if content is None or isinstance(content, str):
+        return [content] if content else []
+    if not isinstance(content, list | tuple):
+        raise UsageError(f"{where}: content is a {type(content).__name__}, expected text or a list of text parts.")
+    return [_part_text(part, where) for part in content]
+
+
 def _message(message: Any, index: int, takes_parts: bool) -> dict[str, Any]:
     """A message that has been checked, its content as a text or as text parts, whichever the template reads."""
     where = f"messages[{index}]"
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise UsageError(f"{where}: found {message!r:.80}, expected {{'role': 'user', 'content': 'Hi'}} or alike.")
+    check_message(message, where)
     message = dict(message)
     if isinstance(message.get("tool_calls"), list):
-        message["tool_calls"] = [_tool_call(call, where) for call in message["tool_calls"]]
+        message["tool_calls"] = [checked_call(call, where) for call in message["tool_calls"]]
     content = message.get("content")
+    texts = content_texts(content, where)
     if content is None or isinstance(content, str):
         return message
-    if not isinstance(content, list | tuple):
-        raise UsageError(f"{where}: content is a {type(content).__name__}, expected text or a list of text parts.")
-    texts = [_part_text(part, where) for part in content]
     # Templates read only the first part of a system message.
     if takes_parts and message["role"] != "system":
         return {**message, "content": [{"type": "text", "text": text} for text in texts]}
@@ -193,21 +221,19 @@ def _message(message: Any, index: int, takes_parts: bool) -> dict[str, Any]:
     return {**message, "content": [{"type": "text", "text": joined}] if takes_parts else joined}
 
 
-def _tool_call(call: Any, where: str) -> dict[str, Any]:
-    """A call with its arguments as a mapping, as templates want them; OpenAI's interface has them as JSON text."""
-    function = call.get("function") if isinstance(call, Mapping) else None
-    arguments = function.get("arguments", {}) if isinstance(function, Mapping) else None
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except ValueError:
-            arguments = None
-    if not isinstance(function, Mapping) or not isinstance(arguments, Mapping):
-        raise UsageError(
-            f"{where}: tool call {call!r:.80} is not understood, expected "
-            "{'function': {'name': ..., 'arguments': {...}}}, the arguments as a mapping or as its JSON text."
-        )
-    return dict(call) | {"function": dict(function) | {"arguments": arguments}}
+def _mark_end(message: dict[str, Any], mark: str) -> None:
+    """Put a mark at the end of a message's text.
+
+    Raises:
+        UsageError: it has none.
+    """
+    content = message.get("content")
+    if isinstance(content, list) and content:
+        content[-1]["text"] += mark
+    elif isinstance(content, str) and content:
+        message["content"] = content + mark
+    else:
+        raise UsageError("continue_final_message: the last message has no text, expected the beginning of an answer.")
 
 
 def _part_text(part: Any, where: str) -> str:

@@ -44,10 +44,10 @@ class MessageGuard:
         """
         wanted = sorted(self._lengths.keys() | self._ends)
         used: set[str] = set().union(*map(set, _texts(inputs)))
-        free = [chr(code) for code in _PRIVATE_USE if chr(code) not in used][: len(wanted)]
-        if len(free) < len(wanted):
+        free = [chr(code) for code in _PRIVATE_USE if chr(code) not in used][: len(wanted) + 1]
+        if len(free) <= len(wanted):
             raise UsageError("messages: they hold every private-use character (U+E000 to U+F8FF), expected some free.")
-        return Disguise(self, dict(zip(wanted, free, strict=True)))
+        return Disguise(self, dict(zip(wanted, free, strict=False)), free[-1])
 
     def weak_places(self, text: str) -> Iterator[int]:
         """Positions of the characters to hide so that `text` has no part in any control token."""
@@ -63,10 +63,15 @@ class MessageGuard:
 
 
 class Disguise:
-    """One choice of stand-ins: hides and restores."""
+    """One choice of stand-ins: hides and restores.
 
-    def __init__(self, guard: MessageGuard, stand_ins: dict[str, str]) -> None:
+    Attributes:
+        unused: A character that is in no input and is no stand-in.
+    """
+
+    def __init__(self, guard: MessageGuard, stand_ins: dict[str, str], unused: str) -> None:
         self._guard = guard
+        self.unused = unused
         self._stand_ins = stand_ins
         self._restore = str.maketrans({stand_in: character for character, stand_in in stand_ins.items()})
 
