@@ -50,25 +50,30 @@ def main() -> None:
     unknown = [part for part in arguments.parts if part not in PARTS]
     if unknown:
         parser.error(f"{unknown[0]} is no part; expected some of {', '.join(PARTS)}")
-    kept = json.loads(RESULTS.read_text())["parts"] if RESULTS.is_file() else {}
     passed = True
     for part in arguments.parts or PARTS:
         checks = PARTS[part](arguments)
         Console().print(table(part, checks))
         passed &= all(check.passed for check in checks)
-        kept[part] = {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": f"python benchmarks/proof_serve.py {part} --minutes {arguments.minutes:g} "
-            f"--clients {arguments.clients} --requests {arguments.requests} --seed {arguments.seed}",
-            "passed": sum(check.passed for check in checks),
-            "failed": sum(not check.passed for check in checks),
-            "checks": [dataclasses.asdict(check) for check in checks],
-        }
+        keep(part, checks, arguments)
+    sys.exit(0 if passed else 1)
+
+
+def keep(part: str, checks: list[Check], arguments: argparse.Namespace) -> None:
+    """Write what a part found beside what the others have."""
+    parts = json.loads(RESULTS.read_text())["parts"] if RESULTS.is_file() else {}
+    parts[part] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": f"python benchmarks/proof_serve.py {part} --minutes {arguments.minutes:g} "
+        f"--clients {arguments.clients} --requests {arguments.requests} --seed {arguments.seed}",
+        "passed": sum(check.passed for check in checks),
+        "failed": sum(not check.passed for check in checks),
+        "checks": [dataclasses.asdict(check) for check in checks],
+    }
     names = ("gemcut", "starlette", "uvicorn", "pydantic", "llguidance")
     versions = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
-    report = {"name": "serve-faults", "versions": versions, "machine": machine(), "model": MODEL, "parts": kept}
+    report = {"name": "serve-faults", "versions": versions, "machine": machine(), "model": MODEL, "parts": parts}
     RESULTS.write_text(json.dumps(report, indent=1) + "\n")
-    sys.exit(0 if passed else 1)
 
 
 def faults(arguments: argparse.Namespace) -> list[Check]:

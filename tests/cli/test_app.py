@@ -24,7 +24,9 @@ def command(*arguments: str, **options) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("name", ["run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench"])
+@pytest.mark.parametrize(
+    "name", ["run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench", "serve"]
+)
 def test_every_command_has_help_with_examples(name, invoke):
     result = invoke(name, "--help")
     assert result.exit_code == 0
@@ -39,14 +41,14 @@ def test_help_lists_commands_references_and_exit_codes(invoke):
 
 
 def test_command_of_a_later_version_is_told_from_a_wrong_one(invoke):
-    result = invoke("serve", "x")
+    result = invoke("tune", "x")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "gemcut serve: this version of Gemcut does not have this command. `gemcut --help` lists" in result.stderr
+    assert "gemcut tune: this version of Gemcut does not have this command. `gemcut --help` lists" in result.stderr
     assert "No such command 'plul'" in invoke("plul").stderr
 
 
 @pytest.mark.parametrize(
-    "name", ["", "run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench"]
+    "name", ["", "run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench", "serve"]
 )
 def test_help_fits_80_columns(monkeypatch, invoke, name):
     monkeypatch.setenv("COLUMNS", "80")

@@ -214,7 +214,7 @@ def test_request_ids(served):
 
 @pytest.mark.parametrize("log_prompts", [False, True], ids=["silent", "log-prompts"])
 def test_the_log_has_facts_and_no_words(start, caplog, log_prompts):
-    with start(log_prompts=log_prompts) as server, caplog.at_level(logging.INFO, "gemcut.serve"):
+    with caplog.at_level(logging.INFO, "gemcut.serve"), start(log_prompts=log_prompts) as server:
         server.client.post(
             "/v1/completions", json={"prompt": "secret words", "max_tokens": 3}, headers={"x-request-id": "r1"}
         )

@@ -77,9 +77,7 @@ def chat(
         model = model or DEFAULT_MODEL
         lm = _local(model, partial(load, adapter=adapter, quiet=quiet), pull=pull, quiet=quiet)
     if not lm.is_instruction_tuned:
-        name, advice = (
-            (model, f'Use: gemcut run {model} "TEXT"') if server is None else (server, "Take another.")
-        )
+        name, advice = (model, f'Use: gemcut run {model} "TEXT"') if server is None else (server, "Take another.")
         raise UsageError(f"{name}: this is a base model; it continues text and was not trained to talk. {advice}")
     chosen = options.given(
         temperature=temperature,
