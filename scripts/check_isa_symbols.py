@@ -1,12 +1,13 @@
 """No function that other code shares is compiled for a newer processor.
 
 The linker keeps one copy of an inline function or template that several objects define. Were it the copy of an object
-compiled for AVX-512, every caller would need AVX-512. So the objects of cpp/kernels/isa_*.cc may define shared
-functions only in a namespace of their own.
+compiled for AVX-512, every caller would need AVX-512. So the objects of isa_*.cc may define shared functions only in a
+namespace that is called after the instruction set, as isa_avx2 in cpp/kernels and encode_avx2 in cpp/quantize.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,15 +30,16 @@ def main() -> int:
 
 def shared_functions(path: Path) -> list[str]:
     """What one object defines for others to use outside its own namespace."""
-    isa = path.name.removesuffix(".cc.o")
+    isa = path.name.removeprefix("isa_").removesuffix(".cc.o")
+    own = re.compile(rf"gemcut::[a-z]+_{isa}::")
     listed = subprocess.run(
         ["nm", "--demangle", "--defined-only", str(path)], capture_output=True, text=True, check=True
     ).stdout
     problems = []
     for line in listed.splitlines():
         _, kind, name = line.split(maxsplit=2)
-        if kind in SHARED_FUNCTIONS and f"gemcut::{isa}::" not in name:
-            problems.append(f"{path.name}: {name} is shared with other objects; put it into namespace {isa}.")
+        if kind in SHARED_FUNCTIONS and not own.search(name):
+            problems.append(f"{path.name}: {name} is shared with other objects; put it into a namespace NAME_{isa}.")
     return problems
 
 

@@ -100,7 +100,7 @@ def test_functions_shared_between_instruction_sets(script, tmp_path, source, fou
     subprocess.run(["g++", "-c", "isa_fake.cc", "-o", "isa_fake.cc.o"], cwd=tmp_path, check=True)
     problems = script("check_isa_symbols").shared_functions(tmp_path / "isa_fake.cc.o")
     assert problems == [
-        f"isa_fake.cc.o: {name} is shared with other objects; put it into namespace isa_fake." for name in found
+        f"isa_fake.cc.o: {name} is shared with other objects; put it into a namespace NAME_fake." for name in found
     ]
 
 

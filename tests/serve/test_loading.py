@@ -13,7 +13,7 @@ from gemcut.serve.loading import adapter_of, load_served, served_name
     [
         pytest.param("starter", "starter", id="starter"),
         pytest.param("gemma-3-1b-it", "gemma-3-1b-it", id="published"),
-        pytest.param("/home/me/secret/gemma-Q4_K_M.gguf", "gemma-Q4_K_M", id="file"),
+        pytest.param("/models/secret/gemma-Q4_K_M.gguf", "gemma-Q4_K_M", id="file"),
         pytest.param("./models/mine/", "mine", id="folder"),
         pytest.param("hf:google/gemma-3-1b-it", "hf:google/gemma-3-1b-it", id="hub"),
         pytest.param("hf:org/repo/model-q8.gguf", "hf:org/repo/model-q8", id="hub-file"),
