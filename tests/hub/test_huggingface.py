@@ -116,6 +116,8 @@ def test_user_who_gives_up_is_let_go_at_once(fake_hub, caches):
     content = fake_hub.files["model.safetensors"]
     fake_hub.store.faults.append(("model.safetensors", fake_hub.content(content, 600_000, hold)))
     code = (
+        # A shell starts what runs in its background deaf to Ctrl-C, and its children are born so.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from huggingface_hub import constants; constants.DOWNLOAD_CHUNK_SIZE = 100_000\n"
         "import sys; sys.argv = ['gemcut', 'pull', 'hf:ORG/tiny']\n"
         "from gemcut.cli import main; main()"
