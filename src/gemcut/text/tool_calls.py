@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gemcut.errors import UsageError
@@ -96,6 +96,31 @@ class ToolCallParser(Protocol):
     @property
     def begun_call(self) -> str:
         """The text of a call that has begun, once it is sure that it is one, until its arguments begin; else empty."""
+
+
+class StepwiseParser:
+    """The part of a `ToolCallParser` that takes a text step by step; a subclass has the steps.
+
+    A step takes what is certain from the front of `_held`, puts what it found into `_events`, names the next step in
+    `_step`, and returns whether it got anywhere.
+
+    Args:
+        first_step: Where it begins.
+    """
+
+    def __init__(self, first_step: Callable[[], bool]) -> None:
+        self._held = ""
+        self._events: list[str | ToolCallDelta] = []
+        self._calls = CallCounter()
+        self._step = first_step
+
+    def push(self, text: str) -> list[str | ToolCallDelta]:
+        """See `ToolCallParser.push`."""
+        self._held += text
+        while self._held and self._step():
+            pass  # the step has done it
+        events, self._events = self._events, []
+        return events
 
 
 class ToolFormat(Protocol):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gemcut.text.functiongemma_grammar import ESCAPE, arguments_grammar
 from gemcut.text.json_scanner import MAX_DEPTH
-from gemcut.text.tool_calls import CallCounter, Tool, ToolCallDelta, ToolCallParser, tool_names
+from gemcut.text.tool_calls import StepwiseParser, Tool, ToolCallDelta, ToolCallParser, tool_names
 
 BEGIN, END = "<start_function_call>", "<end_function_call>"
 _MARKERS = (BEGIN, END, ESCAPE)
@@ -61,7 +61,7 @@ class FunctionGemmaToolFormat:
         return FunctionGemmaToolCallParser(tools)
 
 
-class FunctionGemmaToolCallParser:
+class FunctionGemmaToolCallParser(StepwiseParser):
     """See `gemcut.text.tool_calls.ToolCallParser`; arguments are passed on as they come, turned into JSON.
 
     Args:
@@ -69,21 +69,10 @@ class FunctionGemmaToolCallParser:
     """
 
     def __init__(self, tools: Sequence[Tool]) -> None:
+        super().__init__(self._content)
         self._names = {tool.name for tool in tools}
-        self._held = ""
-        self._events: list[str | ToolCallDelta] = []
-        self._calls = CallCounter()
-        self._step: Callable[[], bool] = self._content
         self._open: list[str] = []  # the brackets that would close what is open in the arguments
         self._wanted = ""
-
-    def push(self, text: str) -> list[str | ToolCallDelta]:
-        """See `ToolCallParser.push`."""
-        self._held += text
-        while self._held and self._step():
-            pass
-        events, self._events = self._events, []
-        return events
 
     def finish(self) -> list[str | ToolCallDelta]:
         """See `ToolCallParser.finish`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gemcut.text.json_scanner import JsonObjectScanner
 from gemcut.text.python_calls import PythonListScanner, python_calls
-from gemcut.text.tool_calls import CallCounter, Tool, ToolCallDelta
+from gemcut.text.tool_calls import StepwiseParser, Tool, ToolCallDelta
 
 ARGUMENTS_KEYS = ("parameters", "arguments")
 SPACE = "[ \\t\\r\\n]"
@@ -35,7 +35,7 @@ _JSON_HEAD = re.compile(
 _PYTHON_HEAD = re.compile(_LEAD + r"(?P<name>[A-Za-z_][A-Za-z0-9_.]*)?(?P<arguments>\()?")
 
 
-class GemmaToolCallParser:
+class GemmaToolCallParser(StepwiseParser):
     """See `gemcut.text.tool_calls.ToolCallParser`; the calls are those that `GemmaToolFormat` describes.
 
     A call begins at the start of a line, after white space. Arguments in JSON are passed on as they come; Python-style
@@ -46,22 +46,11 @@ class GemmaToolCallParser:
     """
 
     def __init__(self, tools: Sequence[Tool]) -> None:
+        super().__init__(self._line_start)
         self._tools = {tool.name: tool for tool in tools}
-        self._held = ""
-        self._events: list[str | ToolCallDelta] = []
-        self._calls = CallCounter()
-        self._step: Callable[[], bool] = self._line_start
         self._in_list = False
         self._scanner: JsonObjectScanner | PythonListScanner = JsonObjectScanner()
         self._start = self._searched = 0  # where a Python-style block begins, and up to where it is known not to end
-
-    def push(self, text: str) -> list[str | ToolCallDelta]:
-        """See `ToolCallParser.push`."""
-        self._held += text
-        while self._held and self._step():
-            pass
-        events, self._events = self._events, []
-        return events
 
     def finish(self) -> list[str | ToolCallDelta]:
         """See `ToolCallParser.finish`."""
