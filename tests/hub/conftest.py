@@ -9,12 +9,14 @@ import hashlib
 import http.server
 import json
 import re
+import subprocess
 import threading
 import time
 import types
 import urllib.parse
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -230,6 +232,21 @@ class FakeHub:
 
     def _answer_store(self, request: Request) -> Answer:
         return part_of(self.files[request.path.removeprefix("/signed/")], request)
+
+
+def until_it_has(partial: Path, num_bytes: int, child: subprocess.Popen[Any]) -> None:
+    """Wait until a child process has written so much of a file; it fails where it ends before, or takes 30 s."""
+    deadline = time.monotonic() + 30
+    while not (partial.exists() and partial.stat().st_size >= num_bytes):
+        assert time.monotonic() < deadline, "the child downloads nothing"
+        assert child.poll() is None, "the child ended by itself"
+        threading.Event().wait(0.02)
+
+
+@pytest.fixture
+def wait_for_part() -> Callable[[Path, int, subprocess.Popen[Any]], None]:
+    """See `until_it_has`."""
+    return until_it_has
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -52,17 +51,13 @@ def test_chosen_files_and_a_model_inside_leave_the_path_unmarked(fake_storage, c
     assert len(fake_storage.downloads(LARGE)) == 1
 
 
-def test_kill_loses_little(fake_storage, caches):
+def test_kill_loses_little(fake_storage, caches, wait_for_part):
     hold = threading.Event()
     content = fake_storage.files[LARGE]
     fake_storage.server.faults.append(("GET /download.*part-0", fake_storage.content(content, 700_000, hold)))
     child = subprocess.Popen([sys.executable, "-c", f"from gemcut.hub import pull; pull({REFERENCE!r})"])
     partial = place_of(caches) / "weights" / "part-0.1.incomplete"
-    deadline = time.monotonic() + 30
-    while not (partial.exists() and partial.stat().st_size >= 300_000):
-        assert time.monotonic() < deadline, "the child downloads nothing"
-        assert child.poll() is None, "the child ended by itself"
-        threading.Event().wait(0.02)
+    wait_for_part(partial, 300_000, child)
     child.send_signal(signal.SIGKILL)
     child.wait(10)
     hold.set()

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import types
 
 import pytest
@@ -82,7 +81,7 @@ def test_progress_counts_the_bytes_of_each_file(fake_hub):
         assert [done for done, _ in seen[name]] == sorted(done for done, _ in seen[name])
 
 
-def test_kill_loses_no_more_than_a_chunk(fake_hub, caches):
+def test_kill_loses_no_more_than_a_chunk(fake_hub, caches, wait_for_part):
     """A child process is killed in the middle of a file; the next pull asks for the rest only."""
     hold = threading.Event()
     content = fake_hub.files["model.safetensors"]
@@ -93,11 +92,7 @@ def test_kill_loses_no_more_than_a_chunk(fake_hub, caches):
     )
     child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "HF_ENDPOINT": fake_hub.hub.url})
     partial = partial_of(caches, fake_hub)
-    deadline = time.monotonic() + 30
-    while not (partial.exists() and partial.stat().st_size >= 500_000):
-        assert time.monotonic() < deadline, "the child downloads nothing"
-        assert child.poll() is None, "the child ended by itself"
-        threading.Event().wait(0.02)
+    wait_for_part(partial, 500_000, child)
     child.send_signal(signal.SIGKILL)
     child.wait(10)
     hold.set()
@@ -110,7 +105,7 @@ def test_kill_loses_no_more_than_a_chunk(fake_hub, caches):
     assert not partial.exists()
 
 
-def test_user_who_gives_up_is_let_go_at_once(fake_hub, caches):
+def test_user_who_gives_up_is_let_go_at_once(fake_hub, caches, wait_for_part):
     """Ctrl-C while the server is silent: the command says how to go on, and what came is kept."""
     hold = threading.Event()
     content = fake_hub.files["model.safetensors"]
@@ -125,10 +120,7 @@ def test_user_who_gives_up_is_let_go_at_once(fake_hub, caches):
     environment = {**os.environ, "HF_ENDPOINT": fake_hub.hub.url}
     child = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
     partial = partial_of(caches, fake_hub)
-    deadline = time.monotonic() + 30
-    while not (partial.exists() and partial.stat().st_size >= 500_000):
-        assert time.monotonic() < deadline, "the child downloads nothing"
-        threading.Event().wait(0.02)
+    wait_for_part(partial, 500_000, child)
     child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=15)
     hold.set()

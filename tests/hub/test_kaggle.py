@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -49,7 +48,7 @@ def test_chosen_files_leave_the_version_unmarked(fake_kaggle, caches):
         pull(REFERENCE, files=["*.gguf"])
 
 
-def test_kill_loses_little(fake_kaggle, caches):
+def test_kill_loses_little(fake_kaggle, caches, wait_for_part):
     hold = threading.Event()
     content = fake_kaggle.files["model.safetensors"]
     fake_kaggle.store.faults.append(("model.safetensors", fake_kaggle.content(content, 3_500_000, hold)))
@@ -60,11 +59,7 @@ def test_kill_loses_little(fake_kaggle, caches):
     )
     child = subprocess.Popen([sys.executable, "-c", code], env=os.environ.copy())
     partial = folder_of(caches) / "model.safetensors"
-    deadline = time.monotonic() + 30
-    while not (partial.exists() and partial.stat().st_size >= 2_000_000):
-        assert time.monotonic() < deadline, "the child downloads nothing"
-        assert child.poll() is None, "the child ended by itself"
-        threading.Event().wait(0.02)
+    wait_for_part(partial, 2_000_000, child)
     child.send_signal(signal.SIGKILL)
     child.wait(10)
     hold.set()
