@@ -11,6 +11,7 @@ import json
 import math
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alternating import Worker
@@ -44,13 +45,15 @@ def measured_quality(num_passages: int) -> list[Row]:
 def _sums(programs: dict[str, Worker], reference: Worker, num_passages: int) -> dict[str, dict[str, float]]:
     """Added up over the passages, for the programs and for "float32"."""
     sums: dict[str, dict[str, float]] = {name: {} for name in (*programs, "float32")}
-    with tempfile.TemporaryDirectory() as folder:
+    workers = {"float32": reference, **programs}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as asking:
         file = str(Path(folder) / "logits.npy")
         for token_ids in passages(num_passages):
             reference.ask({"do": "logits", "token_ids": token_ids, "file": file})
             request = {"do": "quality", "token_ids": token_ids, "reference": file}
-            for name, worker in (("float32", reference), *programs.items()):
-                for key, value in worker.ask(request).items():
+            answers = asking.map(lambda worker, request=request: worker.ask(request), workers.values())
+            for name, answer in zip(workers, answers, strict=True):
+                for key, value in answer.items():
                     sums[name][key] = sums[name].get(key, 0.0) + value
     return sums
 

@@ -53,24 +53,24 @@ def measured_speed(model: str, kind: str, rounds: int, restarts: int) -> list[Ro
     """
     rows = []
     for threads in THREADS:
-        chosen = {work.name: best_settings(model, threads, work) for work in WORKS[kind]}
+        best = best_settings(model, threads, WORKS[kind][0])
         comparisons = {work.name: Comparison(work.name, work.tokens) for work in WORKS[kind]}
         facts: list[dict[str, Any]] = []
         for _ in range(restarts):
             with engine_worker(model, threads) as ours:
                 for work in WORKS[kind]:
-                    with peer_worker(model, threads, chosen[work.name][0]) as peer:
+                    with peer_worker(model, threads, best[0]) as peer:
                         comparisons[work.name].add_request(ours, peer, work.request, rounds)
                     facts.append(ours.ask({"do": "facts"}))
         for work in WORKS[kind]:
-            settings, tried = chosen[work.name]
+            settings, tried = best
             data = comparisons[work.name].as_json() | {"threads": threads, "model": model, "settings_tried": tried}
             rows.append(_row(data, kind, settings_name(settings), facts, work.request.get("depth", 0)))
     return rows
 
 
 def best_settings(model: str, threads: int, work: Work) -> tuple[tuple[str, ...], dict[str, float]]:
-    """llama.cpp's fastest settings for a work, by the better of two runs each, and the speed of all of them."""
+    """llama.cpp's fastest settings for a kind's first work, by the better of two runs, and the speed of all of them."""
     speeds = {}
     for settings in PEER_SETTINGS:
         with peer_worker(model, threads, settings) as peer:

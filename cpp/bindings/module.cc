@@ -191,18 +191,21 @@ nb::object rows(SharedEngine& engine, const TokenIds& token_ids, bool want_hidde
   return nb::cast(as_array(std::move(values), {token_ids.size(), width}));
 }
 
-std::vector<nb::object> score(SharedEngine& engine, const std::vector<TokenIds>& token_ids) {
-  std::vector<std::vector<float>> scores;
+// (log-probabilities, whether each of the tokens is the best one) of each text's last tokens.
+nb::list score(SharedEngine& engine, const std::vector<TokenIds>& token_ids, const std::vector<int64_t>& num_scored) {
+  std::vector<ScoredText> texts;
+  for (size_t i = 0; i < token_ids.size(); ++i) texts.push_back({token_ids[i], num_scored.at(i)});
+  std::vector<TextScore> scores;
   {
     const nb::gil_scoped_release released;
-    scores = engine.score(token_ids, check_signals);
+    scores = engine.score(texts, check_signals);
   }
-  std::vector<nb::object> arrays;
-  for (std::vector<float>& each : scores) {
-    const size_t count = each.size();
-    arrays.push_back(nb::cast(as_array(std::move(each), {count})));
+  nb::list results;
+  for (TextScore& each : scores) {
+    const size_t count = each.logprobs.size();
+    results.append(nb::make_tuple(as_array(std::move(each.logprobs), {count}), each.is_greedy));
   }
-  return arrays;
+  return results;
 }
 
 // To Python's logger; called without the GIL.
@@ -342,7 +345,7 @@ void bind_engine(nb::module_& module) {
       .def("close", &SharedEngine::close, nb::call_guard<nb::gil_scoped_release>())
       .def("logits", [](SharedEngine& self, const TokenIds& token_ids) { return rows(self, token_ids, false); })
       .def("hidden_states", [](SharedEngine& self, const TokenIds& token_ids) { return rows(self, token_ids, true); })
-      .def("score", &score, "token_ids"_a)
+      .def("score", &score, "token_ids"_a, "num_scored"_a)
       .def("sequence_bytes",
            [](const SharedEngine& self, int64_t max_tokens) {
              const auto held = self.lock();

@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "engine/prefix_cache.h"
+#include "engine/scorer.h"
 
 namespace gemcut {
 
@@ -50,15 +51,15 @@ class SharedEngine {
 
   // Logits (T, V) or, with want_hidden, states after the final norm (T, D) of one sequence into `out`.
   void rows(std::span<const int32_t> token_ids, bool want_hidden, std::span<float> out, const InterruptCheck& check);
-  // For each sequence T - 1 log-probabilities: of token t + 1 given the tokens up to t.
-  std::vector<std::vector<float>> score(const std::vector<std::vector<int32_t>>& token_ids,
-                                        const InterruptCheck& check);
+  // How probable the ends of texts are; the check is called between groups of them.
+  std::vector<TextScore> score(std::span<const ScoredText> texts, const InterruptCheck& check);
 
  private:
   friend class Batch;
   mutable std::mutex mutex_;
   std::unique_ptr<Engine> engine_;
-  std::unique_ptr<PrefixCache> prefix_cache_;  // gone before the engine
+  std::unique_ptr<PrefixCache> prefix_cache_;  // these two are gone before the engine
+  std::unique_ptr<Scorer> scorer_;
   bool prompt_lookup_ = true;
   LookupCounts lookup_counts_;
   std::set<Batch*> batches_;

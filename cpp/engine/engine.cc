@@ -106,6 +106,9 @@ class CpuEngine : public Engine {
   Results forward(std::span<const Work> work, const PassOptions& options, const std::atomic<bool>* cancel) override;
   void step(std::span<const Work> work, const std::atomic<bool>* cancel, bool best_only) override;
   void step_all(const Work& work) override;
+  std::vector<TokenScore> score(std::span<const Work> work, std::span<const WantedToken> targets) override;
+  std::unique_ptr<Sequence> new_trunk(int64_t max_tokens) override;
+  std::unique_ptr<Sequence> branch(Sequence& from, int64_t length, int64_t max_tokens) override;
   HeadView head(size_t work_index) const override;
 
  private:
@@ -397,6 +400,41 @@ void CpuEngine::step(std::span<const Work> work, const std::atomic<bool>* cancel
   });
   head_rows_ = std::move(rows);
   start_moving();
+}
+
+std::vector<TokenScore> CpuEngine::score(std::span<const Work> work, std::span<const WantedToken> targets) {
+  const std::lock_guard lock(mutex_);
+  check_work(work);
+  std::vector<TokenScore> scores(targets.size());
+  size_t done = 0;
+  run_passes(work, nullptr, [&](const std::vector<std::pair<size_t, size_t>>& origins) {
+    std::vector<int64_t> rows;
+    std::vector<RowTarget> wanted;
+    for (size_t row = 0, next = done; row < origins.size(); ++row) {
+      const auto is_here = [&] { return next < targets.size() && std::pair(targets[next].work, targets[next].token) == origins[row]; };
+      if (!is_here()) continue;
+      for (; is_here(); ++next) wanted.push_back({static_cast<int64_t>(rows.size()), targets[next].token_id});
+      rows.push_back(static_cast<int64_t>(row));
+    }
+    if (!rows.empty()) forward_.score(rows, wanted, scores.data() + done);
+    done += wanted.size();
+  });
+  start_moving();
+  return scores;
+}
+
+std::unique_ptr<Sequence> CpuEngine::new_trunk(int64_t max_tokens) {
+  check_context(max_tokens);
+  check_memory(CacheGeometry(config_, cache_type_, max_tokens, Kept::all).bytes,
+               "a sequence of " + std::to_string(max_tokens) + " tokens");
+  return std::make_unique<CpuSequence>(config_, cache_type_, max_tokens, cache_memory_, Kept::all);
+}
+
+std::unique_ptr<Sequence> CpuEngine::branch(Sequence& from, int64_t length, int64_t max_tokens) {
+  check_context(max_tokens);
+  check_memory(CacheGeometry(config_, cache_type_, max_tokens, Kept::all).bytes,
+               "a sequence of " + std::to_string(max_tokens) + " tokens");
+  return std::make_unique<CpuSequence>(config_, cache_type_, static_cast<CpuSequence&>(from), length, max_tokens);
 }
 
 void CpuEngine::step_all(const Work& work) {

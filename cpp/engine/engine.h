@@ -55,6 +55,17 @@ struct Work {
   std::span<const uint32_t> allowed = {};         // the tokens that matter, as choose_token has them; empty: all
 };
 
+// A token whose probability is wanted: of what follows token `token` of a work.
+struct WantedToken {
+  size_t work = 0, token = 0;
+  int32_t token_id = 0;
+};
+
+struct TokenScore {
+  float logprob = 0;                              // natural logarithm
+  bool is_best = true;                            // no token is more probable
+};
+
 enum class Rows : uint8_t { none, last, all };    // of which appended tokens results are wanted
 
 // What one pass gives: rows in the order of the work, then of its tokens.
@@ -110,6 +121,14 @@ class Engine {
   // chunks before it stay, and the sequences' lengths say how far they came; what follows may be appended later).
   virtual Results forward(std::span<const Work> work, const PassOptions& options = {},
                           const std::atomic<bool>* cancel = nullptr) = 0;
+
+  // Like forward(), but what it gives is how probable the targets are, which ascend by work and token.
+  virtual std::vector<TokenScore> score(std::span<const Work> work, std::span<const WantedToken> targets) = 0;
+  // A text of which every position is kept; fork() and truncate() take it back to any length.
+  virtual std::unique_ptr<Sequence> new_trunk(int64_t max_tokens) = 0;
+  // A text that begins with the first `length` tokens of a trunk or of another branch and reads most of them there: that
+  // one outlives it and stays as it is. It is for appending only.
+  virtual std::unique_ptr<Sequence> branch(Sequence& from, int64_t length, int64_t max_tokens) = 0;
 
   // The logits of the last pass's rows without a copy: (rows, V), until the next pass.
   // With it, the row's largest logit and its id (lowest of equals).

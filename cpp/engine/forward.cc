@@ -17,7 +17,7 @@ constexpr int64_t serial_rows = 2;         // whose work costs less than a barri
 constexpr int64_t product_bytes = 20'000;  // weights of one item, so that claiming it costs little beside reading it
 constexpr int64_t cached_blocks = panel_blocks;  // columns / 32 whose weights and inputs stay in the first-level cache
 constexpr int64_t few_rows = 8;            // for which weights are read from memory once, in one piece
-constexpr int64_t head_rows = 32;          // rows of logits computed at once
+constexpr int64_t head_rows = 128;          // rows of logits computed at once
 constexpr int64_t mask_tokens = 32;        // of one word of a mask
 constexpr float forbidden_logit = -1e30f;  // below any that is finite and can be; finite, so that a soft cap takes it
 constexpr uint32_t all_lanes = (1u << group_rows) - 1;
@@ -237,7 +237,7 @@ void Forward::place_heads(size_t layer, int64_t row) {
     kernels_.scale(query, query_scale_, head_dim);
   }
   const PassRow& token = rows_[row];
-  const int64_t slot = token.position % token.sequence->slots(layer);
+  const int64_t slot = token.sequence->slot(layer, token.position);
   const auto store = cache_type_ == CacheType::f32 ? kernels_.store_f32 : kernels_.store_bf16;
   for (int64_t k = 0; k < config_.num_key_value_heads; ++k) {
     float* key = row_of(keys_, row, kv_width_) + k * head_dim;
@@ -284,6 +284,11 @@ void Forward::attend(size_t layer, const AttentionItem& item, int thread) {
   args.keys = sequence.keys(layer, item.kv_head);
   args.values = sequence.values(layer, item.kv_head);
   args.num_slots = sequence.slots(layer);
+  if (CpuSequence* const shared = sequence.shared()) {
+    args.shared_keys = shared->keys(layer, item.kv_head);
+    args.shared_values = shared->values(layer, item.kv_head);
+    args.num_shared = sequence.num_shared();
+  }
   args.head_dim = head_dim;
   args.window = config_.layer_types[layer] == LayerType::sliding_attention ? config_.sliding_window.value_or(0) : 0;
   args.softcap = static_cast<float>(config_.attn_logit_softcapping.value_or(0.0));
@@ -401,6 +406,58 @@ void Forward::logits(std::span<const int64_t> which, float* out, float* group_ma
       pool_.share(thread, count, [&](int64_t i) { head_input(which[begin + static_cast<size_t>(i)], i); });
       pool_.share(thread, items, [&](int64_t item, int64_t next) { multiply_item(item, next, thread); }, [] {});
     });
+  }
+}
+
+void Forward::score(std::span<const int64_t> which, std::span<const RowTarget> targets, TokenScore* out) {
+  while (static_cast<int>(head_scratch_.size()) < pool_.num_threads()) head_scratch_.emplace_back(head_rows * head_tokens);
+  for (size_t begin = 0; begin < which.size(); begin += head_rows) {
+    const auto end = static_cast<int64_t>(std::min(begin + head_rows, which.size()));
+    const auto past = [&](const RowTarget& target) { return target.row < end; };
+    const auto count = static_cast<size_t>(std::partition_point(targets.begin(), targets.end(), past) - targets.begin());
+    score_part(which.subspan(begin, static_cast<size_t>(end) - begin), targets.first(count), static_cast<int64_t>(begin), out);
+    targets = targets.subspan(count);
+    out += count;
+  }
+}
+
+// An item's logits stay in the cache of the thread that computes them: what is wanted of them is taken at once. Sums are
+// added item by item in ascending order, whoever computed them.
+void Forward::score_part(std::span<const int64_t> which, std::span<const RowTarget> targets, int64_t first_row,
+                         TokenScore* out) {
+  const int64_t items = num_groups(), item_groups = head_tokens / group_rows, count = static_cast<int64_t>(which.size());
+  std::vector<float> largest(which.size() * static_cast<size_t>(items)), sums(largest.size()), chosen(targets.size());
+  std::vector<std::vector<size_t>> wanted(static_cast<size_t>(items));
+  for (size_t i = 0; i < targets.size(); ++i) wanted[static_cast<size_t>(targets[i].token_id / head_tokens)].push_back(i);
+  const auto score_item = [&](int64_t item, int64_t next, int thread) {
+    float* const logits = head_scratch_[static_cast<size_t>(thread)].data();
+    const int64_t first = item * item_groups, end = std::min(first + item_groups, weights_.head.num_groups());
+    for (int64_t group = first; group < end; ++group) {
+      const std::byte* following = next < 0 ? nullptr : weights_.head.group(next * item_groups);
+      if (group + 1 < end) following = weights_.head.group(group + 1);
+      multiply_group({&weights_.head, logits - first * group_rows, head_tokens}, group, following, head_inputs_, count, thread);
+    }
+    const int64_t tokens = std::min(head_tokens, config_.vocab_size - item * head_tokens);
+    for (int64_t i = 0; i < count; ++i) {
+      const auto place = static_cast<size_t>(i * items + item);
+      cap_item(item, logits + i * head_tokens, &largest[place]);
+      sums[place] = kernels_.sum_exp(logits + i * head_tokens, largest[place], tokens);
+    }
+    for (const size_t i : wanted[static_cast<size_t>(item)])
+      chosen[i] = logits[(targets[i].row - first_row) * head_tokens + targets[i].token_id % head_tokens];
+  };
+  head_inputs_.begin(kernels_, count);
+  pool_.run([&](int thread) {
+    pool_.share(thread, count, [&](int64_t i) { head_input(which[static_cast<size_t>(i)], i); });
+    pool_.share(thread, items, [&](int64_t item, int64_t next) { score_item(item, next, thread); }, [] {});
+  });
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const float* const row = largest.data() + (targets[i].row - first_row) * items;
+    const float* const row_sums = sums.data() + (targets[i].row - first_row) * items;
+    const float most = *std::max_element(row, row + items);
+    double sum = 0;
+    for (int64_t item = 0; item < items; ++item) sum += row_sums[item] * std::exp(static_cast<double>(row[item]) - most);
+    out[i] = {static_cast<float>(chosen[i] - most - std::log(sum)), chosen[i] >= most};
   }
 }
 

@@ -24,6 +24,12 @@ struct PassRow {
 // Tokens whose logits are kept with their statistics: ids [item, item + 1) * head_tokens share one maximum.
 inline constexpr int64_t head_tokens = 1024;
 
+// A token whose probability after a row is wanted.
+struct RowTarget {
+  int64_t row = 0;        // index in the rows that are asked for
+  int32_t token_id = 0;
+};
+
 class Forward {
  public:
   Forward(const Config& config, const Weights& weights, const Adapter& adapter, const Kernels& kernels, ThreadPool& pool,
@@ -41,6 +47,8 @@ class Forward {
   // and every one equal to it are exact, the others below it. Those forbidden say nothing, but count in group_max.
   // False if the head's format does not allow it, or logits are not finite: then nothing useful was done.
   bool best_logit(int64_t which, std::span<const uint32_t> allowed, float* out, float* group_max);
+  // Of the same rows, without keeping their logits: how probable some tokens are. The targets ascend by row.
+  void score(std::span<const int64_t> which, std::span<const RowTarget> targets, TokenScore* out);
   int64_t logits_stride() const { return vocab_stride_; }
   int64_t num_groups() const { return (config_.vocab_size + head_tokens - 1) / head_tokens; }
 
@@ -90,6 +98,7 @@ class Forward {
   uint32_t allowed_lanes(int64_t group) const;
   void head_group(const PackedMatrix& matrix, int64_t group, const std::byte* next, float* out);
   void head_input(int64_t which, int64_t row);
+  void score_part(std::span<const int64_t> which, std::span<const RowTarget> targets, int64_t first_row, TokenScore* out);
   void cap_item(int64_t item, float* row, float* largest);
   float* row_of(const AlignedArray<float>& array, int64_t row, int64_t stride) const { return array.data() + row * stride; }
 
@@ -114,6 +123,7 @@ class Forward {
   std::vector<AlignedArray<Panel>> panels_;   // of each thread
   AlignedArray<float> ffn_;                   // gated values of few rows
   AlignedArray<float> head_hidden_;
+  std::vector<AlignedArray<float>> head_scratch_;  // of each thread: one item's logits; made when they are first needed
   std::vector<float> screen_bounds_;  // of each item of the head: no logit in it is larger
   std::span<const uint32_t> allowed_; // the tokens that the choice is from, while it is screened
 };

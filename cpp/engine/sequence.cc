@@ -13,7 +13,7 @@ int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit
 
 }  // namespace
 
-CacheGeometry::CacheGeometry(const Config& config, CacheType type, int64_t max_tokens)
+CacheGeometry::CacheGeometry(const Config& config, CacheType type, int64_t max_tokens, Kept kept)
     : capacity(max_tokens),
       head_dim(config.head_dim),
       num_key_value_heads(config.num_key_value_heads),
@@ -23,7 +23,7 @@ CacheGeometry::CacheGeometry(const Config& config, CacheType type, int64_t max_t
   const int64_t window = std::min(config.sliding_window.value_or(0), all);
   for (const LayerType kind : config.layer_types) {
     const int64_t ring = round_up(window + max_pass_rows, attention_block);
-    slots.push_back(kind == LayerType::sliding_attention ? std::min(all, ring) : all);
+    slots.push_back(kind == LayerType::sliding_attention && kept == Kept::window ? std::min(all, ring) : all);
     layer_offset.push_back(bytes);
     int64_t layer_bytes = 0;
     if (max_tokens > most_tokens ||
@@ -55,8 +55,12 @@ void CacheMemory::give_back(std::shared_ptr<std::byte> memory, int64_t bytes) {
   kept_bytes_ += bytes;
 }
 
-CpuSequence::CpuSequence(const Config& config, CacheType type, int64_t max_tokens, std::shared_ptr<CacheMemory> source)
-    : geometry_(config, type, max_tokens), source_(std::move(source)), memory_(source_->take(geometry_.bytes)) {
+CpuSequence::CpuSequence(const Config& config, CacheType type, int64_t max_tokens, std::shared_ptr<CacheMemory> source,
+                         Kept kept)
+    : kept_(kept),
+      geometry_(config, type, max_tokens, kept),
+      source_(std::move(source)),
+      memory_(source_->take(geometry_.bytes)) {
   for (const LayerType kind : config.layer_types) {
     windows_.push_back(kind == LayerType::sliding_attention ? config.sliding_window.value_or(0) : 0);
     if (!windows_.back()) continue;
@@ -65,11 +69,27 @@ CpuSequence::CpuSequence(const Config& config, CacheType type, int64_t max_token
   }
 }
 
+CpuSequence::CpuSequence(const Config& config, CacheType type, CpuSequence& other, int64_t length, int64_t max_tokens)
+    : CpuSequence(config, type, max_tokens - other.shareable(length), other.source_, Kept::all) {
+  num_shared_ = other.shareable(length);
+  if (num_shared_) shared_ = other.shared_ ? other.shared_ : &other;
+  for (size_t layer = 0; layer < windows_.size(); ++layer)
+    for (int64_t head = 0; head < 2 * geometry_.num_key_value_heads; ++head)
+      for (int64_t position = num_shared_; position < length; position += tile_tokens)
+        std::memcpy(tile(layer, head, position), other.tile(layer, head, position), static_cast<size_t>(tile_bytes()));
+  token_ids_.assign(other.token_ids_.begin(), other.token_ids_.begin() + length);
+  written_ = used_ = length;
+}
+
+int64_t CpuSequence::shareable(int64_t length) const {
+  return shared_ ? num_shared_ : length / attention_block * attention_block;
+}
+
 // A value that is not finite would spoil what comes after it even at weight zero, so the memory goes back clean.
 CpuSequence::~CpuSequence() {
   const int64_t width = geometry_.head_dim * geometry_.element_bytes;
   for (size_t layer = 0; layer < windows_.size(); ++layer) {
-    const int64_t used = std::min(round_up(used_, 16), geometry_.slots[layer]) * width;
+    const int64_t used = std::min(round_up(used_ - num_shared_, 16), geometry_.slots[layer]) * width;
     for (int64_t head = 0; head < 2 * geometry_.num_key_value_heads; ++head)
       std::memset(memory_.get() + geometry_.layer_offset[layer] + head * geometry_.head_bytes(layer), 0,
                   static_cast<size_t>(used));
@@ -78,7 +98,7 @@ CpuSequence::~CpuSequence() {
 }
 
 int64_t CpuSequence::oldest_kept(size_t layer) const {
-  return windows_[layer] ? std::max(lost_, written_ - geometry_.slots[layer]) : 0;
+  return windows_[layer] && kept_ == Kept::window ? std::max(lost_, written_ - geometry_.slots[layer]) : 0;
 }
 
 // All sliding layers have the same window and as many slots.
@@ -108,7 +128,7 @@ void CpuSequence::each_block_tile(int64_t index, int64_t end, Use&& use) const {
 // A ring has at least 64 slots more than the window and the tokens of one pass, rounded down to blocks: a block that the
 // next pass overwrites was complete before it.
 void CpuSequence::keep_overwritten(int64_t length) {
-  if (!window_) return;
+  if (!window_ || kept_ == Kept::all) return;
   const int64_t first = round_up(ring_oldest(), snapshot_tokens) / snapshot_tokens;
   for (int64_t index = first; index * snapshot_tokens < length - geometry_.slots[sliding_layer_]; ++index) {
     if (!snapshots_.wants(index)) continue;

@@ -20,10 +20,12 @@ namespace gemcut {
 inline constexpr int64_t max_pass_rows = 256;  // tokens computed together: enough to hide the reading, and little memory
 inline constexpr int64_t tile_tokens = 16;     // positions that lie together in the cache
 
+enum class Kept : uint8_t { window, all };  // which positions a sliding layer has slots for
+
 // Slots of each kind of layer, for sequences of up to `max_tokens` tokens; multiples of attention_block.
 // Throws out_of_memory where the bytes are no 64-bit number.
 struct CacheGeometry {
-  CacheGeometry(const Config& config, CacheType type, int64_t max_tokens);
+  CacheGeometry(const Config& config, CacheType type, int64_t max_tokens, Kept kept = Kept::window);
 
   int64_t capacity = 0;
   std::vector<int64_t> slots;           // of each layer
@@ -49,13 +51,18 @@ class CacheMemory {
 
 class CpuSequence : public Sequence {
  public:
-  CpuSequence(const Config& config, CacheType type, int64_t max_tokens, std::shared_ptr<CacheMemory> source);
+  CpuSequence(const Config& config, CacheType type, int64_t max_tokens, std::shared_ptr<CacheMemory> source,
+              Kept kept = Kept::window);
+  // A text that begins with the first `length` tokens of another one, which keeps all positions. Whole blocks of them it
+  // reads in the memory of that one (or of the one whose memory that reads itself), which outlives it and stays as it is.
+  // It can go back to no less than these.
+  CpuSequence(const Config& config, CacheType type, CpuSequence& other, int64_t length, int64_t max_tokens);
   ~CpuSequence() override;
   CpuSequence(const CpuSequence&) = delete;
   CpuSequence& operator=(const CpuSequence&) = delete;
 
   int64_t length() const override { return static_cast<int64_t>(token_ids_.size()); }
-  int64_t capacity() const override { return geometry_.capacity; }
+  int64_t capacity() const override { return num_shared_ + geometry_.capacity; }
   const std::vector<int32_t>& token_ids() const override { return token_ids_; }
   int64_t num_bytes() const override { return geometry_.bytes + snapshots_.num_bytes(); }
 
@@ -66,6 +73,10 @@ class CpuSequence : public Sequence {
     return keys(layer, kv_head) + geometry_.num_key_value_heads * geometry_.head_bytes(layer);
   }
   int64_t slots(size_t layer) const { return geometry_.slots[layer]; }
+  int64_t slot(size_t layer, int64_t position) const { return (position - num_shared_) % geometry_.slots[layer]; }
+  // The text whose memory holds the first num_shared() positions; null for none.
+  CpuSequence* shared() { return shared_; }
+  int64_t num_shared() const { return num_shared_; }
 
   // From now on, what the rings overwrite is kept in up to max_bytes.
   void keep_snapshots(int64_t max_bytes);
@@ -80,8 +91,9 @@ class CpuSequence : public Sequence {
 
   // Memory of keys (head < K) or values (K <= head < 2 K) of the 16 positions from `position`, a multiple of 16.
   std::byte* tile(size_t layer, int64_t head, int64_t position) const {
+    if (position < num_shared_) return shared_->tile(layer, head, position);
     return memory_.get() + geometry_.layer_offset[layer] + head * geometry_.head_bytes(layer) +
-           position % geometry_.slots[layer] * geometry_.head_dim * geometry_.element_bytes;
+           slot(layer, position) * geometry_.head_dim * geometry_.element_bytes;
   }
   int64_t tile_bytes() const { return tile_tokens * geometry_.head_dim * geometry_.element_bytes; }
   const CacheGeometry& geometry() const { return geometry_; }
@@ -94,6 +106,7 @@ class CpuSequence : public Sequence {
   void adopt(std::vector<int32_t> token_ids);
 
  private:
+  int64_t shareable(int64_t length) const;  // of the first `length` positions, what a text that begins with them may read
   int64_t oldest_kept(size_t layer) const;  // first position that a layer still holds; may be negative
   int64_t ring_oldest() const;              // the same of the sliding layers; 0 without any
   // Before positions up to `length` are written: what they overwrite goes to the snapshots.
@@ -104,7 +117,10 @@ class CpuSequence : public Sequence {
   template <class Use>
   void each_block_tile(int64_t index, int64_t end, Use&& use) const;
 
-  CacheGeometry geometry_;
+  CpuSequence* shared_ = nullptr;
+  int64_t num_shared_ = 0;              // a multiple of attention_block
+  const Kept kept_;
+  CacheGeometry geometry_;              // of the positions from num_shared_ on
   std::vector<int64_t> windows_;        // of each layer; 0: all
   int64_t window_ = 0;                  // of the sliding layers; 0 without any
   size_t sliding_layer_ = 0;            // one of them

@@ -78,17 +78,15 @@ static inline void score_tiles(const AttentionState<Cache>& state, int64_t first
 // Adds one block's weighted values to `rows` rows; the columns of V four vectors (or one) at a time.
 template <class Cache, int rows, int vectors>
 static inline void add_values(const AttentionState<Cache>& state, const AttentionArgs& args, int64_t first_row,
-                              int64_t block, int64_t column, const float* rescale, int64_t first_tile,
-                              int64_t end_tile) {
+                              const std::byte* block_values, int64_t column, const float* rescale, int64_t tiles) {
   constexpr int step = Cache::step;
   VF sums[rows][vectors];
   for (int r = 0; r < rows; ++r)
     for (int v = 0; v < vectors; ++v)
       sums[r][v] = f_mul(f_load(state.outputs + (first_row + r) * state.width + column + 16 * v),
                          f_set(rescale[first_row + r]));
-  for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-    const int64_t slot = (block + tile * 16) % args.num_slots;
-    const std::byte* values = args.values + (slot * args.head_dim + column * step) * Cache::bytes;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const std::byte* values = block_values + (tile * 16 * args.head_dim + column * step) * Cache::bytes;
     for (int64_t key = 0; key < 16; key += step, values += args.head_dim * step * Cache::bytes) {
       typename Cache::V loaded[vectors];
       for (int v = 0; v < vectors; ++v) loaded[v] = Cache::load(values + 64 * v);
@@ -106,15 +104,14 @@ static inline void add_values(const AttentionState<Cache>& state, const Attentio
 // The last columns of a head width that is no multiple of 16, one by one.
 template <class Cache>
 static inline void add_value_columns(const AttentionState<Cache>& state, const AttentionArgs& args, int64_t row,
-                                     int64_t block, int64_t column, float rescale, int64_t first_tile, int64_t end_tile) {
+                                     const std::byte* block_values, int64_t column, float rescale, int64_t tiles) {
   constexpr int step = Cache::step;
   using Element = typename Cache::Element;
   for (; column < args.head_dim; ++column) {
     float sum = state.outputs[row * state.width + column] * rescale;
-    for (int64_t key = first_tile * 16; key < end_tile * 16; ++key) {
-      const int64_t slot = (block + key) % args.num_slots;
-      const Element* tile = reinterpret_cast<const Element*>(args.values) + slot / 16 * 16 * args.head_dim;
-      const Element value = tile[slot % 16 / step * args.head_dim * step + column * step + slot % step];
+    for (int64_t key = 0; key < tiles * 16; ++key) {
+      const Element* tile = reinterpret_cast<const Element*>(block_values) + key / 16 * 16 * args.head_dim;
+      const Element value = tile[key % 16 / step * args.head_dim * step + column * step + key % step];
       const Element weight = state.weights[row * attention_block + key];
       if constexpr (step == 2) {
         uint32_t bits[2] = {static_cast<uint32_t>(value) << 16, static_cast<uint32_t>(weight) << 16};
@@ -188,7 +185,10 @@ static void attend_rows(AttentionState<Cache>& state, const AttentionArgs& args,
     const int64_t left = (end - block + 15) / 16;
     const int64_t tiles = left < attention_block / 16 ? left : attention_block / 16;
     // A block's slots follow each other: the ring is a multiple of it long.
-    const std::byte* const keys = args.keys + block % args.num_slots * args.head_dim * Cache::bytes;
+    const bool is_shared = block < args.num_shared;
+    const int64_t slot = is_shared ? block : (block - args.num_shared) % args.num_slots;
+    const std::byte* const keys = (is_shared ? args.shared_keys : args.keys) + slot * args.head_dim * Cache::bytes;
+    const std::byte* const values = (is_shared ? args.shared_values : args.values) + slot * args.head_dim * Cache::bytes;
     float* const scores = state.scores + first_row * attention_block;
     const int64_t tile_bytes = 16 * args.head_dim * Cache::bytes;
     if (tiles == attention_block / 16) {
@@ -205,11 +205,11 @@ static void attend_rows(AttentionState<Cache>& state, const AttentionArgs& args,
     for (int64_t r = first_row; r < first_row + rows; ++r) rescale[r] = weigh_block(state, args, r, block);
     int64_t column = 0;
     for (; column + 64 <= args.head_dim; column += 64)
-      add_values<Cache, rows, 4>(state, args, first_row, block, column, rescale, 0, tiles);
+      add_values<Cache, rows, 4>(state, args, first_row, values, column, rescale, tiles);
     for (; column + 16 <= args.head_dim; column += 16)
-      add_values<Cache, rows, 1>(state, args, first_row, block, column, rescale, 0, tiles);
+      add_values<Cache, rows, 1>(state, args, first_row, values, column, rescale, tiles);
     for (int64_t r = first_row; column < args.head_dim && r < first_row + rows; ++r)
-      add_value_columns(state, args, r, block, column, rescale[r], 0, tiles);
+      add_value_columns(state, args, r, values, column, rescale[r], tiles);
   }
 }
 

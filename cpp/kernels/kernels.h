@@ -72,7 +72,10 @@ struct MatmulArgs {
 struct AttentionArgs {
   const std::byte* keys = nullptr;
   const std::byte* values = nullptr;
-  int64_t num_slots = 0;             // multiple of attention_block; position p lies in slot p % num_slots
+  int64_t num_slots = 0;             // multiple of attention_block; position p lies in slot (p - num_shared) % num_slots
+  const std::byte* shared_keys = nullptr;    // of positions below num_shared, which lie in the slot of their number
+  const std::byte* shared_values = nullptr;
+  int64_t num_shared = 0;            // multiple of attention_block
   int64_t head_dim = 0;              // H, a multiple of 2
   int64_t window = 0;                // tokens a query sees, its own included; 0: all
   float softcap = 0;                 // 0: none

@@ -23,7 +23,7 @@ double rounded(float value, bool is_bf16) {
   return value;
 }
 
-// One KV head of a text of `length` tokens, kept in a ring of `num_slots`.
+// One KV head of a text of `length` tokens, kept in a ring of `num_slots`; its first `shared` tokens may lie elsewhere.
 struct Cache {
   Cache(const Kernels& table, bool bf16, int64_t head_dim, int64_t slots, int64_t length, Random& random)
       : kernels(table),
@@ -34,16 +34,32 @@ struct Cache {
         all_values(random.floats(length * H, 1.0f)),
         keys(slots * H * 4),
         values(slots * H * 4) {
-    const auto store = is_bf16 ? kernels.store_bf16 : kernels.store_f32;
-    for (int64_t p = 0; p < length; ++p)
-      store(all_keys.data() + p * H, all_values.data() + p * H, H, p % slots, keys.data(), values.data());
+    store(0, length);
+  }
+
+  // Everything anew: the first `shared` positions in memory of their own.
+  void share(int64_t shared) {
+    num_shared = shared;
+    shared_keys = AlignedArray<std::byte>(shared * H * 4);
+    shared_values = AlignedArray<std::byte>(shared * H * 4);
+    store(shared, static_cast<int64_t>(all_keys.size()) / H);
+  }
+
+  void store(int64_t shared, int64_t length) {
+    const auto store_one = is_bf16 ? kernels.store_bf16 : kernels.store_f32;
+    for (int64_t p = 0; p < length; ++p) {
+      const int64_t slot = p < shared ? p : (p - shared) % num_slots;
+      store_one(all_keys.data() + p * H, all_values.data() + p * H, H, slot, (p < shared ? shared_keys : keys).data(),
+                (p < shared ? shared_values : values).data());
+    }
   }
 
   const Kernels& kernels;
   const bool is_bf16;
   const int64_t H, num_slots;
   const std::vector<float> all_keys, all_values;  // (length, H)
-  AlignedArray<std::byte> keys, values;
+  AlignedArray<std::byte> keys, values, shared_keys, shared_values;
+  int64_t num_shared = 0;
 };
 
 struct Queries {
@@ -67,6 +83,9 @@ std::vector<float> attend(const Cache& cache, const Queries& queries, int64_t wi
   args.keys = cache.keys.data();
   args.values = cache.values.data();
   args.num_slots = cache.num_slots;
+  args.shared_keys = cache.shared_keys.data();
+  args.shared_values = cache.shared_values.data();
+  args.num_shared = cache.num_shared;
   args.head_dim = cache.H;
   args.window = window;
   args.softcap = softcap;
@@ -166,6 +185,25 @@ TEST(kernels_attention_straddles_every_place_of_a_block) {
       check_case(*kernels, true, 16, 7, 0.0f, length, random);
       check_case(*kernels, false, 6, 0, 0.0f, length, random);
     }
+}
+
+TEST(kernels_attention_of_a_beginning_that_lies_elsewhere_has_the_same_bits) {
+  Random random(26);
+  for (const Kernels* kernels : gemcut::testing::runnable_tables())
+    for (const bool is_bf16 : {true, false})
+      for (const int64_t H : {6, 64})
+        for (const int64_t window : {0, 100})
+          for (const int64_t length : {int64_t{64}, int64_t{65}, int64_t{200}}) {
+            const std::string where = std::string(kernels->name) + " window " + std::to_string(window) + " length " + std::to_string(length);
+            Cache cache(*kernels, is_bf16, H, 256, length, random);
+            const Queries queries = last_queries(length, 4, H, random);
+            const std::vector<float> plain = attend(cache, queries, window, 0.0f, 0, 8);
+            for (const int64_t shared : {64, 128, 192}) {
+              cache.share(shared);
+              const std::vector<float> found = attend(cache, queries, window, 0.0f, 0, 8);
+              check_same_bits(where + " shared " + std::to_string(shared), found.data(), plain.data(), 8 * H);
+            }
+          }
 }
 
 TEST(kernels_attention_of_scores_that_are_far_apart) {

@@ -82,6 +82,19 @@ class DecodedTokens:
     top_logprobs: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class ContinuationScore:
+    """How probable the last tokens of a text are.
+
+    Attributes:
+        logprobs: float32 (n,), natural-log probability of each, given all before it.
+        is_greedy: Whether each of them is the most probable one where it stands.
+    """
+
+    logprobs: np.ndarray
+    is_greedy: bool
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chosen:
     """What one pass, or a few, gave one text.
@@ -250,11 +263,41 @@ class LanguageModel(Protocol):
     def score(self, token_ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """For each sequence float32 (T - 1,): log-probability of token t + 1 given the tokens up to t."""
 
+    def score_continuations(
+        self, token_ids: Sequence[Sequence[int]], num_scored: Sequence[int]
+    ) -> list[ContinuationScore]:
+        """How probable the last `num_scored[i]` tokens of each text are.
+
+        A beginning that texts share is computed once, also one that the call before had; neighbours should share most.
+
+        Args:
+            token_ids: Texts of at least two tokens.
+            num_scored: Of each, from 1 to one less than its tokens.
+        """
+
     def hidden_states(self, token_ids: Sequence[int]) -> np.ndarray:
         """float32 (T, D): the decoder's output after the final norm."""
 
     def close(self) -> None:
         """Free the weights; later calls raise."""
+
+
+def first_scored(token_ids: Sequence[Sequence[int]], num_scored: Sequence[int]) -> list[int]:
+    """Where in each text the scored tokens begin; arguments as in `LanguageModel.score_continuations`.
+
+    Raises:
+        UsageError: a number is out of range, or there is not one for each text.
+    """
+    if len(num_scored) != len(token_ids):
+        raise UsageError(
+            f"num_scored: found {len(num_scored)} numbers, expected one for each of {len(token_ids)} texts."
+        )
+    for index, (row, count) in enumerate(zip(token_ids, num_scored, strict=True)):
+        if not 1 <= count < len(row):
+            raise UsageError(
+                f"num_scored: it is {count} for text {index} of {len(row)} tokens, expected 1 or more and one before."
+            )
+    return [len(row) - count for row, count in zip(token_ids, num_scored, strict=True)]
 
 
 class RunningText(Protocol):

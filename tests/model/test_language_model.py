@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 
 import numpy as np
@@ -76,6 +77,44 @@ def test_logits_score_and_hidden_states_agree(model, head_weights):
     assert (hidden.shape, hidden.dtype) == ((30, 32), np.float32)
     raw = hidden @ head_weights(model).T
     np.testing.assert_allclose(logits, 30 * np.tanh(raw / 30), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("num_shared", [0, 5, 40], ids=["nothing", "a-little", "a-beginning"])
+def test_continuations_of_what_texts_share(model, num_shared):
+    """Texts of unequal lengths, more than are computed at once, some of them alike but for the end."""
+    shared = ids(60)[:num_shared]
+    texts = [shared + ids(60 + i)[60 - i % 3 :] + ids(90)[70 : 75 + i % 7] for i in range(35)]
+    num_scored = [1 + i % 4 for i in range(35)]
+    for _ in range(2):  # the second time, the beginning is known
+        scores = model.score_continuations(texts, num_scored)
+        for text, count, score in zip(texts, num_scored, scores, strict=True):
+            logprobs = log_softmax(model.logits(text))[len(text) - count - 1 : -1]
+            assert (score.logprobs.shape, score.logprobs.dtype) == ((count,), np.float32)
+            expected = logprobs[np.arange(count), text[-count:]]
+            np.testing.assert_allclose(score.logprobs, expected, rtol=0, atol=TOLERANCE)
+            assert score.is_greedy == bool((logprobs.argmax(-1) == text[-count:]).all())
+    assert model.score_continuations([], []) == []
+
+
+def test_continuation_that_is_greedy(model):
+    text = ids(9)
+    best = int(model.logits(text)[-1].argmax())
+    good, bad = model.score_continuations([[*text, best], [*text, (best + 1) % VOCAB_SIZE]], [1, 1])
+    assert (good.is_greedy, bad.is_greedy) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("texts", "num_scored", "message"),
+    [
+        ([[1, 2], [1, 2]], [1], "num_scored: found 1 numbers, expected one for each of 2 texts."),
+        ([[1, 2]], [2], "num_scored: it is 2 for text 0 of 2 tokens, expected 1 or more and one before."),
+        ([[1, 2], [1, 2]], [1, 0], "num_scored: it is 0 for text 1 of 2 tokens, expected 1 or more and one before."),
+    ],
+    ids=["count", "all", "none"],
+)
+def test_continuations_that_cannot_be_scored(model, texts, num_scored, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        model.score_continuations(texts, num_scored)
 
 
 @pytest.mark.keras

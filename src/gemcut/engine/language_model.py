@@ -11,7 +11,15 @@ import numpy as np
 from gemcut.engine.checkpoint import NativeCheckpoint
 from gemcut.engine.extension import native
 from gemcut.errors import BackendError, ContextLengthError, UsageError
-from gemcut.interfaces import Chosen, DecodedTokens, LowRankUpdate, SamplingOptions, Share
+from gemcut.interfaces import (
+    Chosen,
+    ContinuationScore,
+    DecodedTokens,
+    LowRankUpdate,
+    SamplingOptions,
+    Share,
+    first_scored,
+)
 
 PREFIX_CACHE_BYTES = 512 << 20
 
@@ -234,7 +242,17 @@ class NativeLanguageModel:
 
     def score(self, token_ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """See `gemcut.interfaces.LanguageModel.score`."""
-        return self._opened().score([self._whole(row) for row in token_ids])
+        scored = [row for row in map(self._whole, token_ids) if len(row) > 1]
+        values = iter(self._opened().score(scored, [len(row) - 1 for row in scored]))
+        return [next(values)[0] if len(row) > 1 else np.zeros(0, np.float32) for row in token_ids]
+
+    def score_continuations(
+        self, token_ids: Sequence[Sequence[int]], num_scored: Sequence[int]
+    ) -> list[ContinuationScore]:
+        """See `gemcut.interfaces.LanguageModel.score_continuations`."""
+        first_scored(token_ids, num_scored)
+        scores = self._opened().score([self._whole(row) for row in token_ids], list(num_scored))
+        return [ContinuationScore(*each) for each in scores]
 
     def hidden_states(self, token_ids: Sequence[int]) -> np.ndarray:
         """See `gemcut.interfaces.LanguageModel.hidden_states`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 
 from gemcut.errors import BackendError, ContextLengthError, UsageError
-from gemcut.interfaces import DecodedTokens, SamplingOptions
+from gemcut.interfaces import ContinuationScore, DecodedTokens, SamplingOptions, first_scored
 from gemcut.model.cache import MIN_CAPACITY, KerasKVCache, bucket
 from gemcut.model.decoder import Decoder
 from gemcut.model.sampling import SamplingVariant, sampling_arrays
@@ -18,7 +19,11 @@ from gemcut.model.sampling import SamplingVariant, sampling_arrays
 CHUNK_TOKENS = {"cpu": 512}  # longest prefill chunk; accelerators take OTHER_CHUNK_TOKENS
 OTHER_CHUNK_TOKENS = 2048
 MIN_CHUNK_TOKENS = 16
+MIN_SHARED_TOKENS = 16  # of a beginning that is worth a cache of its own
+SCORED_TEXTS = 32  # computed together
 SCORED_ROWS = 128  # rows of logits computed at once: 128 MiB in float32 for a vocabulary of 262,144
+
+Chunk = tuple[Any, np.ndarray, np.ndarray]  # hidden states (rows, T, D); starts and counts (rows,) of what they are of
 
 
 class KerasLanguageModel:
@@ -42,6 +47,7 @@ class KerasLanguageModel:
         self._decoder: Decoder | None = decoder
         self.device: str = self._runner.device
         self.num_threads: int = self._runner.num_threads
+        self._start: KerasKVCache | None = None  # what the last scored texts had in common
         self._chunk_tokens = CHUNK_TOKENS.get(self.device, OTHER_CHUNK_TOKENS)
 
     @property
@@ -135,23 +141,77 @@ class KerasLanguageModel:
 
     def score(self, token_ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """See `gemcut.interfaces.LanguageModel.score`."""
-        scores = [np.zeros(max(len(row) - 1, 0), np.float32) for row in token_ids]
-        for hidden, starts, counts in self._hidden_chunks(token_ids):
+        chunks = self._hidden_chunks(token_ids)
+        return [scored.logprobs for scored in self._scores(chunks, token_ids, [1] * len(token_ids))]
+
+    def score_continuations(
+        self, token_ids: Sequence[Sequence[int]], num_scored: Sequence[int]
+    ) -> list[ContinuationScore]:
+        """See `gemcut.interfaces.LanguageModel.score_continuations`; what all of a call share is computed once."""
+        firsts = first_scored(token_ids, num_scored)
+        if not firsts:
+            return []
+        start = self._shared_start(token_ids, firsts)
+        scores: list[ContinuationScore] = []
+        for begin in range(0, len(token_ids), SCORED_TEXTS):
+            group = slice(begin, begin + SCORED_TEXTS)
+            rests = [row[len(start.token_ids[0]) : -1] for row in token_ids[group]]
+            chunks = self._prefill_chunks(self._branched(start, len(rests)), rests)
+            scores += self._scores(chunks, token_ids[group], firsts[group])
+        return scores
+
+    def _scores(
+        self, chunks: Iterator[Chunk], token_ids: Sequence[Sequence[int]], firsts: Sequence[int]
+    ) -> list[ContinuationScore]:
+        """Scores of each text's tokens from number `firsts[i]` on, out of all hidden states that precede them."""
+        scores = [np.zeros(max(len(row) - first, 0), np.float32) for row, first in zip(token_ids, firsts, strict=True)]
+        greedy = [True] * len(token_ids)
+        for hidden, starts, counts in chunks:
             width = hidden.shape[1]
             places = [
-                (row, int(starts[row]) + offset, row * width + offset)
-                for row in range(len(token_ids))
-                for offset in range(counts[row])
-                if starts[row] + offset + 1 < len(token_ids[row])
+                (row, target, row * width + target - 1 - int(starts[row]))
+                for row, first in enumerate(firsts)
+                for target in range(
+                    max(first, int(starts[row]) + 1), min(int(starts[row] + counts[row]) + 1, len(token_ids[row]))
+                )
             ]
             for group in _row_groups(np.arange(len(places))):
                 chosen = [places[index] for index in group]
-                targets = np.array([token_ids[row][position + 1] for row, position, _ in chosen], np.int32)
+                targets = np.array([token_ids[row][target] for row, target, _ in chosen], np.int32)
                 rows = np.array([flat for _, _, flat in chosen], np.int32)
                 values = self._runner.score_rows(hidden, _padded(rows), _padded(targets))
-                for (row, position, _), value in zip(chosen, values, strict=False):
-                    scores[row][position] = value
-        return scores
+                for (row, target, _), logprob, is_best in zip(chosen, *values, strict=False):
+                    scores[row][target - firsts[row]] = logprob
+                    greedy[row] &= bool(is_best)
+        return [ContinuationScore(*each) for each in zip(scores, greedy, strict=True)]
+
+    def _shared_start(self, token_ids: Sequence[Sequence[int]], firsts: Sequence[int]) -> KerasKVCache:
+        """A cache of one sequence: what all texts have in common before the token that comes before the scored ones."""
+        beginnings = [list(row[: first - 1]) for row, first in zip(token_ids, firsts, strict=True)]
+        low, high = min(beginnings), max(beginnings)  # what these two share, all between them do
+        count = next((i for i, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
+        shared = low[:count] if count >= MIN_SHARED_TOKENS else []
+        longest = max(len(row) for row in token_ids)
+        start = self._start
+        if start is None or start.token_ids[0] != shared or start.capacity < longest:
+            start = self._start = self.new_cache(1, longest)
+            self.prefill(start, [shared])
+        return start
+
+    def _branched(self, start: KerasKVCache, batch_size: int) -> KerasKVCache:
+        """A cache of several sequences that all begin with the one of `start`, which stays as it is."""
+        rows, shared = bucket(batch_size), start.token_ids[0]
+        stored = np.zeros(rows, np.int32)
+        stored[:batch_size] = len(shared)
+        return dataclasses.replace(
+            start,
+            batch_size=batch_size,
+            layers=keras.tree.map_structure(lambda array: keras.ops.repeat(array, rows, axis=0), start.layers),
+            stored=stored,
+            last_hidden=self._runner.no_hidden(rows),
+            token_ids=[list(shared) for _ in range(batch_size)],
+            answer_starts=[0] * batch_size,
+        )
 
     def hidden_states(self, token_ids: Sequence[int]) -> np.ndarray:
         """See `gemcut.interfaces.LanguageModel.hidden_states`."""
@@ -160,17 +220,15 @@ class KerasLanguageModel:
 
     def close(self) -> None:
         """Free the weights; later calls raise."""
-        self._decoder = self._runner = None
+        self._decoder = self._runner = self._start = None
 
-    def _hidden_chunks(self, token_ids: Sequence[Sequence[int]]) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    def _hidden_chunks(self, token_ids: Sequence[Sequence[int]]) -> Iterator[Chunk]:
         longest = max((len(row) for row in token_ids), default=0)
         if min((len(row) for row in token_ids), default=0) < 1:
             raise UsageError("token_ids: a sequence is empty, expected at least one token.")
         return self._prefill_chunks(self.new_cache(len(token_ids), longest), token_ids)
 
-    def _prefill_chunks(
-        self, cache: KerasKVCache, token_ids: Sequence[Sequence[int]]
-    ) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    def _prefill_chunks(self, cache: KerasKVCache, token_ids: Sequence[Sequence[int]]) -> Iterator[Chunk]:
         """Prefill chunk by chunk; yields hidden states (rows, T, D), starts and counts (rows,) of each."""
         self._check_open()
         rows = self._checked_rows(cache, token_ids)

@@ -81,11 +81,11 @@ class Runner:
             )
         return layers, [np.asarray(output)[:, : int(made)] for output in outputs]
 
-    def score_rows(self, hidden: Tensor, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def score_rows(self, hidden: Tensor, rows: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
         """See `BurstProgram.score_rows`; `hidden` is (B, T, D)."""
         with self._precision():
             flat = hidden.reshape(-1, hidden.shape[-1])
-            return np.asarray(self._score_rows(self._tree, flat, rows, targets))
+            return [np.asarray(output) for output in self._score_rows(self._tree, flat, rows, targets)]
 
     def logit_rows(self, hidden: Tensor, rows: np.ndarray) -> np.ndarray:
         """See `BurstProgram.logit_rows`; `hidden` is (B, T, D)."""

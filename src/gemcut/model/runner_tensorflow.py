@@ -73,10 +73,10 @@ class Runner:
         layers, made, *outputs = self._run("burst", self._program.burst, layers, *inputs, variant=variant)
         return layers, [output.numpy()[:, : int(made)] for output in outputs]
 
-    def score_rows(self, hidden: Tensor, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def score_rows(self, hidden: Tensor, rows: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
         """See `BurstProgram.score_rows`; `hidden` is (B, T, D)."""
         flat = tf.reshape(hidden, (-1, hidden.shape[-1]))
-        return self._run("score_rows", self._program.score_rows, flat, rows, targets).numpy()
+        return [output.numpy() for output in self._run("score_rows", self._program.score_rows, flat, rows, targets)]
 
     def logit_rows(self, hidden: Tensor, rows: np.ndarray) -> np.ndarray:
         """See `BurstProgram.logit_rows`; `hidden` is (B, T, D)."""

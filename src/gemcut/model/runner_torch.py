@@ -119,11 +119,11 @@ class Runner:
         return layers, [output[:, None] for output in outputs]
 
     @torch.no_grad()
-    def score_rows(self, hidden: Tensor, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """float32 (R,): see `DecoderSteps.score`; `hidden` is (B, T, D), `rows` count over B * T."""
+    def score_rows(self, hidden: Tensor, rows: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
+        """See `DecoderSteps.score`; `hidden` is (B, T, D), `rows` count over B * T."""
         picked = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(rows).long()]
         wanted = torch.from_numpy(targets).to(self.device).long()
-        return self._eager.score(self._tree, picked, wanted).cpu().numpy()
+        return [output.cpu().numpy() for output in self._eager.score(self._tree, picked, wanted)]
 
     @torch.no_grad()
     def logit_rows(self, hidden: Tensor, rows: np.ndarray) -> np.ndarray:

@@ -112,8 +112,8 @@ class BurstProgram:
         final = dict(zip(keys, ops.while_loop(goes_on, advance, tuple(state.values())), strict=True))
         return final["layers"], final["made"], *final["outputs"]
 
-    def score_rows(self, tree: Tree, hidden: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-        """Log-probability of each target (R,) after row `rows` (R,) of hidden states (B * T, D)."""
+    def score_rows(self, tree: Tree, hidden: Tensor, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """`DecoderSteps.score` of each target (R,) after row `rows` (R,) of hidden states (B * T, D)."""
         return self.steps.score(tree, ops.take(hidden, rows, axis=0), targets)
 
     def logit_rows(self, tree: Tree, hidden: Tensor, rows: Tensor) -> Tensor:

@@ -154,11 +154,15 @@ class DecoderSteps:
         """float32 (R, V) logits of hidden states (R, D)."""
         return head_logits(tree, hidden, self.config, self.leaf)
 
-    def score(self, tree: Tree, hidden: Tensor, targets: Tensor) -> Tensor:
-        """float32 (R,): log-probability of each target id (R,) after its hidden state (R, D)."""
+    def score(self, tree: Tree, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """How probable each target id (R,) is after its hidden state (R, D).
+
+        Returns:
+            float32 (R,) log-probabilities, and bool (R,): whether no other id is more probable.
+        """
         logits = self.logits(tree, hidden)
         chosen = ops.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
-        return chosen - ops.logsumexp(logits, axis=1)
+        return chosen - ops.logsumexp(logits, axis=1), chosen >= ops.max(logits, axis=1)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         config = self.config
