@@ -206,7 +206,7 @@ class KerasLanguageModel:
         return dataclasses.replace(
             start,
             batch_size=batch_size,
-            layers=keras.tree.map_structure(lambda array: keras.ops.repeat(array, rows, axis=0), start.layers),
+            layers=keras.tree.map_structure(lambda array: _repeated(array, rows), start.layers),
             stored=stored,
             last_hidden=self._runner.no_hidden(rows),
             token_ids=[list(shared) for _ in range(batch_size)],
@@ -299,6 +299,11 @@ class KerasLanguageModel:
     def _check_open(self) -> None:
         if self._runner is None:
             raise BackendError("model: it was closed, so its weights are gone. Load it again.")
+
+
+def _repeated(array: Any, rows: int) -> Any:
+    """(rows, ...) out of (1, ...), in memory of its own: a runner may write into it, or give it away."""
+    return keras.ops.copy(keras.ops.repeat(array, rows, axis=0))
 
 
 def _row_groups(rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,0 +1,1 @@
+"""Benchmarks: tasks, what a model answers to them, scores with their errors, and reports."""

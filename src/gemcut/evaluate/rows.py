@@ -1,0 +1,71 @@
+"""What some data sets' rows need before a template can take them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from gemcut.evaluate.data import Row
+
+_LETTERS = "ABCDE"
+
+
+def hellaswag(row: Row) -> Row:
+    """Context and endings without the brackets that WikiHow articles left in them."""
+    if "query" in row:  # the examples of the train split come so
+        return row
+    context = row["ctx_a"] + " " + row["ctx_b"].capitalize()
+    return {
+        "query": _without_brackets(row["activity_label"] + ": " + context),
+        "choices": [_without_brackets(ending) for ending in row["endings"]],
+        "gold": int(row["label"]),
+    }
+
+
+def _without_brackets(text: str) -> str:
+    text = text.strip().replace(" [title]", ". ")
+    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+
+
+def winogrande(row: Row) -> Row:
+    """The sentence up to the blank with either option in it, and what follows."""
+    before, after = row["sentence"].split("_", 1)
+    return {
+        "beginnings": [before + row["option1"], before + row["option2"]],
+        "rest": after.strip(),
+        "gold": int(row["answer"]) - 1,
+    }
+
+
+def lettered(row: Row) -> Row:
+    """Choices as a list of texts, and the right one by number: of the files that keep letters beside the texts."""
+    choices = row["choices"]
+    if isinstance(choices, list):
+        return row
+    return {**row, "choices": choices["text"], "gold": choices["label"].index(row["answerKey"].strip())}
+
+
+def social_iqa(row: Row) -> Row:
+    """Context and question as one text."""
+    if "context_question" in row:
+        return row
+    return {**row, "context_question": f"{row['context']} {row['question']}"}
+
+
+def triviaqa(row: Row) -> Row:
+    """All accepted answers."""
+    return {**row, "answers": row["aliases"]}
+
+
+def agieval(row: Row) -> Row:
+    """The question as the harness asks it: passage, question, options, and the range of letters."""
+    passage, options = row.get("passage") or "", row["options"]
+    letters = _LETTERS[: len(options)]
+    joined = " ".join(option if option.startswith("(") else f"({letters[i]}){option}" for i, option in enumerate(options))
+    query = f"{passage}Q: {row['question']} Answer Choices: {joined}\nA: Among {letters[0]} through {letters[-1]}, the answer is"
+    return {**row, "query": query, "letters": list(letters), "gold": letters.index(row["label"])}
+
+
+PROCESS: Mapping[str, Callable[[Row], Row]] = {
+    function.__name__: function for function in (hellaswag, winogrande, lettered, social_iqa, triviaqa, agieval)
+}
