@@ -23,6 +23,7 @@ struct PassRow {
 
 // Tokens whose logits are kept with their statistics: ids [item, item + 1) * head_tokens share one maximum.
 inline constexpr int64_t head_tokens = 1024;
+inline constexpr int64_t head_rows = 128;  // rows of logits computed at once
 
 // A token whose probability after a row is wanted.
 struct RowTarget {
