@@ -14,7 +14,7 @@ import pytest
 from gemcut.config import FULL_ATTENTION, DecoderConfig, RopeParameters
 from gemcut.errors import BackendError
 from gemcut.generate import TextModel
-from gemcut.interfaces import Chosen, DecodedTokens
+from gemcut.interfaces import Chosen, ContinuationScore, DecodedTokens
 from gemcut.text import Tokenizer, chat_template_for
 
 EOS = 1
@@ -103,6 +103,10 @@ class ScriptedEngine:
 
     def score(self, token_ids):
         return [np.array([-0.5 * token_id for token_id in row[1:]], np.float32) for row in token_ids]
+
+    def score_continuations(self, token_ids, num_scored):
+        rows = zip(self.score(token_ids), num_scored, strict=True)
+        return [ContinuationScore(row[len(row) - count :], False) for row, count in rows]
 
     def hidden_states(self, token_ids):
         raise NotImplementedError
