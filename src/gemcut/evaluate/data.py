@@ -33,13 +33,15 @@ class DataFolders:
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         self.folders = [*folders, cache_folder() / "datasets"]
         self._rows: dict[tuple[str, str], list[Row]] = {}
+        self._digests: dict[tuple[str, str], str] = {}
 
-    def rows(self, data_set: str, file: str) -> list[Row]:
+    def rows(self, data_set: str, file: str, sha256: str | None = None) -> list[Row]:
         """The rows of a file of a data set, in order. They are kept; nobody changes them.
 
         Args:
             data_set: Its name, or a path to a folder of one that is not among those Gemcut knows.
             file: Name of a .jsonl, .csv, .tsv or .txt file, or of one of these with .gz behind it.
+            sha256: What its contents must have, of a file that Gemcut does not know; None for anything.
 
         Raises:
             NotFoundError: it is in none of the folders.
@@ -48,20 +50,26 @@ class DataFolders:
         key = (data_set, file)
         if key not in self._rows:
             path = self.path(data_set, file)
-            data = read_bytes(path, MAX_FILE_BYTES, DataError)
-            known = known_data_sets().get(data_set, {}).get("files", {}).get(file)
-            if known is not None:
-                _check_digest(path, data, known["sha256"])
-            self._rows[key] = list(_parsed(path, _unpacked(path, data)))
+            data = _unpacked(path, read_bytes(path, MAX_FILE_BYTES, DataError))
+            self._digests[key] = hashlib.sha256(data).hexdigest()
+            expected = known_data_sets().get(data_set, {}).get("files", {}).get(file, {}).get("sha256", sha256)
+            if expected is not None:
+                _check_digest(path, self._digests[key], expected)
+            self._rows[key] = list(_parsed(path, _text(path, data)))
         return self._rows[key]
 
+    def digest(self, data_set: str, file: str) -> str:
+        """SHA-256 of a file's contents, unpacked where it is packed; raises as `rows` does."""
+        self.rows(data_set, file)
+        return self._digests[data_set, file]
+
     def path(self, data_set: str, file: str) -> Path:
-        """Where a file of a data set lies.
+        """Where a file of a data set lies; one that is packed may lie there unpacked.
 
         Raises:
             NotFoundError: in none of the folders.
         """
-        places = [folder / data_set / file for folder in self.folders]
+        places = [folder / data_set / name for folder in self.folders for name in (file, file.removesuffix(".gz"))]
         for place in places:
             if place.is_file():
                 return place
@@ -73,29 +81,33 @@ class DataFolders:
 
 @functools.cache
 def known_data_sets() -> Mapping[str, Any]:
-    """What is known of data sets, by name: licence, source, and each file's sha256 and rows."""
+    """What is known of data sets, by name: licence, source, and each file's rows and sha256 of its contents."""
     text = (resources.files("gemcut.evaluate") / "data_sets.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
-def _check_digest(path: Path, data: bytes, expected: str) -> None:
-    found = hashlib.sha256(data).hexdigest()
+def _check_digest(path: Path, found: str, expected: str) -> None:
     if found != expected:
         raise DataError(
-            f"{path}: its SHA-256 is {found}, expected {expected}. It is damaged or another version; get it again, or "
-            "name a folder of your own data with a task file of your own."
+            f"{path}: the SHA-256 of its contents is {found}, expected {expected}. It is damaged or another version; "
+            "get it again, or name a folder of your own data with a task file of your own."
         )
 
 
-def _unpacked(path: Path, data: bytes) -> str:
-    if path.suffix == ".gz":
-        try:
-            with gzip.open(io.BytesIO(data)) as file:
-                data = file.read(MAX_UNPACKED_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: is not a whole gzip file ({error}). Get it again.") from None
-        if len(data) > MAX_UNPACKED_BYTES:
-            raise DataError(f"{path}: unpacks to more than {MAX_UNPACKED_BYTES} bytes, expected fewer. It is no data set.")
+def _unpacked(path: Path, data: bytes) -> bytes:
+    if path.suffix != ".gz":
+        return data
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            data = file.read(MAX_UNPACKED_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: is not a whole gzip file ({error}). Get it again.") from None
+    if len(data) > MAX_UNPACKED_BYTES:
+        raise DataError(f"{path}: unpacks to more than {MAX_UNPACKED_BYTES} bytes, expected fewer. It is no data set.")
+    return data
+
+
+def _text(path: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -110,7 +122,9 @@ def _parsed(path: Path, text: str) -> Iterator[Row]:
         return _table_rows(path, text, "\t" if kind == ".tsv" else ",")
     if kind == ".txt":
         return ({"text": line} for line in text.splitlines() if line.strip())
-    raise DataError(f"{path}: ends in {kind or 'nothing'!r}, expected .jsonl, .csv, .tsv or .txt, or one of them and .gz.")
+    raise DataError(
+        f"{path}: ends in {kind or 'nothing'!r}, expected .jsonl, .csv, .tsv or .txt, or one of them and .gz."
+    )
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:

@@ -6,34 +6,38 @@ import dataclasses
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
+
+from gemcut.evaluate.data import Row
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 NOTHING_FOUND = "[invalid]"  # what an extraction gives that finds nothing; no right answer says so
 
 
-class Scored(Protocol):
-    """What a metric needs of a choice's score."""
-
-    @property
-    def logprob(self) -> float:
-        """Natural logarithm of its probability."""
+def acc(logprobs: Sequence[float], choices: Sequence[str], right: Sequence[int]) -> float:
+    """1 where a right choice is the most probable one; of equals the first counts."""
+    return float(int(np.argmax(logprobs)) in right)
 
 
-def acc(scores: Sequence[Scored], lengths: Sequence[int], gold: int) -> float:
-    """1 where the right choice is the most probable one; of equals the first counts."""
-    return float(np.argmax([score.logprob for score in scores]) == gold)
+def acc_norm(logprobs: Sequence[float], choices: Sequence[str], right: Sequence[int]) -> float:
+    """1 where a right choice has the largest log-probability for each of its characters."""
+    return _best_for_length(logprobs, [len(choice) for choice in choices], right)
 
 
-def acc_norm(scores: Sequence[Scored], lengths: Sequence[int], gold: int) -> float:
-    """1 where the right choice has the largest log-probability for each of its characters."""
-    per_character = [score.logprob / length for score, length in zip(scores, lengths, strict=True)]
-    return float(np.argmax(per_character) == gold)
+def acc_bytes(logprobs: Sequence[float], choices: Sequence[str], right: Sequence[int]) -> float:
+    """1 where a right choice has the largest log-probability for each of its UTF-8 bytes."""
+    return _best_for_length(logprobs, [len(choice.encode("utf-8")) for choice in choices], right)
 
 
-CHOICE_METRICS: Mapping[str, Callable[[Sequence[Scored], Sequence[int], int], float]] = {"acc": acc, "acc_norm": acc_norm}
+def _best_for_length(logprobs: Sequence[float], lengths: Sequence[int], right: Sequence[int]) -> float:
+    per_unit = [logprob / length if length else -np.inf for logprob, length in zip(logprobs, lengths, strict=True)]
+    return float(int(np.argmax(per_unit)) in right)
+
+
+CHOICE_METRICS: Mapping[str, Callable[[Sequence[float], Sequence[str], Sequence[int]], float]] = {
+    function.__name__: function for function in (acc, acc_norm, acc_bytes)
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Extraction:
         if self.pattern is None:
             return text.strip()
         found = self.pattern.findall(text)
-        if not found:
+        if not -len(found) <= self.which < len(found):
             return NOTHING_FOUND
         chosen = found[self.which]
         if isinstance(chosen, tuple):
@@ -79,7 +83,12 @@ class TextScorer:
     ignore_punctuation: bool = False
     remove: tuple[re.Pattern[str], ...] = ()
 
-    def score(self, text: str, right: Sequence[str]) -> dict[str, float]:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the extractions' metrics."""
+        return tuple(each.metric for each in self.extractions)
+
+    def score(self, text: str, row: Row, right: Sequence[str]) -> dict[str, float]:
         """1 for each extraction that gives one of the right answers."""
         accepted = {self._plain(each) for each in right}
         return {each.metric: float(self._plain(each.find(text)) in accepted) for each in self.extractions}
@@ -89,3 +98,6 @@ class TextScorer:
             text = pattern.sub("", text)
         text = text.lower() if self.ignore_case else text
         return text.translate(_PUNCTUATION) if self.ignore_punctuation else text
+
+
+__all__ = ["CHOICE_METRICS", "NOTHING_FOUND", "Extraction", "TextScorer"]

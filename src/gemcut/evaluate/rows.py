@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 
 from gemcut.evaluate.data import Row
 
-_LETTERS = "ABCDE"
-
 
 def hellaswag(row: Row) -> Row:
     """Context and endings without the brackets that WikiHow articles left in them."""
@@ -52,20 +50,19 @@ def social_iqa(row: Row) -> Row:
     return {**row, "context_question": f"{row['context']} {row['question']}"}
 
 
-def triviaqa(row: Row) -> Row:
-    """All accepted answers."""
-    return {**row, "answers": row["aliases"]}
+def num_words(text: str) -> int:
+    """Words as lm-evaluation-harness counts them: space at an end makes one of nothing."""
+    return len(re.split(r"\s+", text))
 
 
-def agieval(row: Row) -> Row:
-    """The question as the harness asks it: passage, question, options, and the range of letters."""
-    passage, options = row.get("passage") or "", row["options"]
-    letters = _LETTERS[: len(options)]
-    joined = " ".join(option if option.startswith("(") else f"({letters[i]}){option}" for i, option in enumerate(options))
-    query = f"{passage}Q: {row['question']} Answer Choices: {joined}\nA: Among {letters[0]} through {letters[-1]}, the answer is"
-    return {**row, "query": query, "letters": list(letters), "gold": letters.index(row["label"])}
+def bbh_prompt(row: Row) -> list[Row]:
+    """The solved examples in a chain-of-thought prompt of BIG-Bench Hard."""
+    _, *questions = row["prompt"].split("\n\nQ: ")
+    parts = [question.split("\nA: Let's think step by step.\n", 1) for question in questions]
+    return [{"task": row["task"], "input": question, "target": answer} for question, answer in parts]
 
 
 PROCESS: Mapping[str, Callable[[Row], Row]] = {
-    function.__name__: function for function in (hellaswag, winogrande, lettered, social_iqa, triviaqa, agieval)
+    function.__name__: function for function in (hellaswag, winogrande, lettered, social_iqa)
 }
+EXAMPLES: Mapping[str, Callable[[Row], list[Row]]] = {function.__name__: function for function in (bbh_prompt,)}

@@ -72,6 +72,6 @@ def _broken(where: str, source: str, error: jinja2.TemplateSyntaxError) -> DataE
 
 def _unfit(where: str, source: str, row: Row, error: Exception | str) -> DataError:
     return DataError(
-        f"{where}: {source!r} cannot be filled from a row with the fields {', '.join(map(str, row))} ({error}). Correct "
-        "the task, or the data."
+        f"{where}: {source!r} cannot be filled from a row with the fields {', '.join(map(str, row))} ({error}). "
+        "Correct the task, or the data."
     )

@@ -1,0 +1,90 @@
+"""A task's figures from the metrics of its items; means and their errors are those of lm-evaluation-harness 0.4.13."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemResult:
+    """What one item gave.
+
+    Attributes:
+        item_id, subset: Of the item.
+        metrics: Fractions from 0 to 1 where the metric is a share.
+    """
+
+    item_id: str
+    subset: str | None
+    metrics: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A number of a report.
+
+    Attributes:
+        value: The number; a share is a fraction from 0 to 1.
+        stderr: Its standard error; None where there is none to give.
+        num_items: Items that it comes from.
+        is_percent: Whether people read it as a percentage.
+        higher_is_better: None where neither is.
+    """
+
+    value: float
+    stderr: float | None
+    num_items: int
+    is_percent: bool
+    higher_is_better: bool | None
+
+
+# Which metrics are no percentages, and which are better low or neither; by name or beginning of the name.
+_NO_PERCENTAGES = ("word_perplexity", "byte_perplexity", "token_perplexity", "bits_per_byte", "likelihood_diff")
+_LOWER_IS_BETTER = (*_NO_PERCENTAGES, "pct_stereotype", "refused_safe", "refused_partly_safe")
+_NEITHER_IS_BETTER = ("amb_bias_score", "disamb_bias_score", "pro_anti_gap", "refused_partly_unsafe")
+
+
+def figure(metric: str, value: float, stderr: float | None, num_items: int) -> Figure:
+    """The figure of a metric, with what is known of the metric by its name."""
+    is_percent = not metric.startswith(_NO_PERCENTAGES)
+    better = None if metric.startswith(_NEITHER_IS_BETTER) else not metric.startswith(_LOWER_IS_BETTER)
+    return Figure(value, stderr, num_items, is_percent, better)
+
+
+def mean(results: Sequence[ItemResult]) -> dict[str, Figure]:
+    """Each metric's mean over the items that have it; error: sample standard deviation / sqrt(n)."""
+    names = dict.fromkeys(name for result in results for name in result.metrics)
+    return {name: _mean_of(name, _values(results, name)) for name in names}
+
+
+def _values(results: Sequence[ItemResult], name: str) -> np.ndarray:
+    return np.array([result.metrics[name] for result in results if name in result.metrics], np.float64)
+
+
+def _mean_of(name: str, values: np.ndarray) -> Figure:
+    stderr = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    return figure(name, float(values.mean()), stderr, len(values))
+
+
+def perplexity(results: Sequence[ItemResult]) -> dict[str, Figure]:
+    """Of texts: by word, by byte and by token, and bits for each byte; no errors, texts being few and long."""
+    logprob = _values(results, "logprob").sum()
+    per = {unit: float(-logprob / _values(results, f"num_{unit}s").sum()) for unit in ("word", "byte", "token")}
+    values = {f"{unit}_perplexity": _exp(nats) for unit, nats in per.items()}
+    values["bits_per_byte"] = per["byte"] / math.log(2)
+    return {name: figure(name, value, None, len(results)) for name, value in values.items()}
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf  # larger ones are no doubles
+
+
+AGGREGATES: Mapping[str, Callable[[Sequence[ItemResult]], dict[str, Figure]]] = {
+    function.__name__: function for function in (mean, perplexity)
+}
+
+__all__ = ["AGGREGATES", "Figure", "ItemResult", "figure"]

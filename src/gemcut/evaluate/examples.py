@@ -1,0 +1,127 @@
+"""Solved examples before a question."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+from gemcut.errors import UsageError
+from gemcut.evaluate.data import DataFolders, Row
+from gemcut.evaluate.task import Item, Task
+
+LM_EVAL_SEED = 1234  # of lm-evaluation-harness's few-shot sampler, 0.4.13
+Sampling = Literal["fixed", "lm-eval"]
+
+
+class ExampleSet:
+    """The solved examples of a run.
+
+    With "fixed" sampling all items get the same ones, so what precedes the questions is computed once; with "lm-eval"
+    each item draws its own, from the random stream that lm-evaluation-harness has with its own seed.
+
+    Args:
+        task, data: What they belong to.
+        num_shots: How many.
+        seed: Of the draw of fixed ones.
+        sampling: Which of the two.
+
+    Attributes:
+        held_out: Numbers of scored rows that serve as examples and are not scored.
+        notes: Where they come from, for the report.
+
+    Raises:
+        UsageError: there are not as many.
+    """
+
+    def __init__(
+        self, task: Task, data: DataFolders, num_shots: int, seed: int = 0, sampling: Sampling = "fixed"
+    ) -> None:
+        self.task, self.num_shots, self.sampling = task, num_shots, sampling
+        self.held_out: set[int] = set()
+        self.notes: list[str] = []
+        self._random = random.Random(LM_EVAL_SEED)
+        self._draws: list[list[int]] = []
+        self._fixed: dict[str | None, str] = {}
+        self._pools: list[list[tuple[int | None, Row]]] = []
+        if not num_shots:
+            return
+        self._pools = [self._pool(data, file) for file in task.shots.files]
+        self._check_number(sum(len(pool) for pool in self._pools))
+        self._each_its_own = sampling == "lm-eval" and task.shots.order == "random"
+        if not self._each_its_own and task.shots.same is None:
+            self._fixed[None] = self._drawn(seed)
+
+    def before(self, item: Item) -> str:
+        """What precedes the question of an item: the description and the examples."""
+        return self.description(item) + self.examples(item)
+
+    def description(self, item: Item) -> str:
+        """What precedes the examples."""
+        return self.task.description.render(item.row) if self.task.description else ""
+
+    def examples(self, item: Item) -> str:
+        """The examples, each with what stands after it."""
+        if not self.num_shots:
+            return ""
+        if self._each_its_own:
+            return self._own(item)
+        same = self.task.shots.same
+        key = None if same is None else str(item.row[same])
+        if key not in self._fixed:
+            rows = [row for pool in self._pools for _, row in pool if str(row[same]) == key]
+            self._check_number(len(rows), key)
+            self._fixed[key] = self._joined(rows[: self.num_shots])
+        return self._fixed[key]
+
+    def _pool(self, data: DataFolders, file: str) -> list[tuple[int | None, Row]]:
+        """Rows of a file that serve as examples; those that are scored themselves with their numbers."""
+        task = self.task
+        if file in task.files:
+            numbered = [(number, row) for number, row in enumerate(task.raw_rows(data)) if row["file_name"] == file]
+        else:
+            numbered = [(-1, {"file_name": file, **row}) for row in data.rows(task.data_set, file)]
+        only = task.shots.only
+        return [
+            (number if number >= 0 and task.is_scored(row) else None, example)
+            for number, row in numbered
+            if only is None or only.value(row)
+            for example in task.examples_of(row)
+        ]
+
+    def _own(self, item: Item) -> str:
+        """The examples that lm-evaluation-harness draws for the item, the rows being asked in their order."""
+        pool = [each for pool in self._pools for each in pool]
+        spare = int(self.task.shots.without_item or any(number is not None for number, _ in pool))
+        while len(self._draws) <= item.number:
+            self._draws.append(self._random.sample(range(len(pool)), self.num_shots + spare))
+        drawn = [pool[place] for place in self._draws[item.number]]
+        return self._joined([row for number, row in drawn if number != item.number][: self.num_shots])
+
+    def _drawn(self, seed: int) -> str:
+        """Fixed examples: of each file in turn as many as are still missing."""
+        chosen: list[tuple[int | None, Row]] = []
+        for pool in self._pools:
+            missing = min(self.num_shots - len(chosen), len(pool))
+            first = self.task.shots.order == "first"
+            chosen += pool[:missing] if first else random.Random(seed).sample(pool, missing)
+        self.held_out = {number for number, _ in chosen if number is not None}
+        if self.held_out:
+            self.notes.append(
+                f"{len(self.held_out)} of the {self.num_shots} examples are rows of the scored file (no others can be "
+                f"had); they are not scored: rows {', '.join(str(number + 1) for number in sorted(self.held_out))}."
+            )
+        return self._joined([row for _, row in chosen])
+
+    def _check_number(self, available: int, key: str | None = None) -> None:
+        if available < self.num_shots:
+            raise UsageError(
+                f"--shots {self.num_shots}: {self.task.name} has {available} examples"
+                f"{'' if key is None else f' for {key!r}'}, expected as many. Ask for fewer."
+            )
+
+    def _joined(self, rows: Sequence[Row]) -> str:
+        return "".join(self.task.solved(row) + self.task.separator for row in rows)
+
+
+__all__ = ["LM_EVAL_SEED", "ExampleSet", "Sampling"]

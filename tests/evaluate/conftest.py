@@ -1,0 +1,42 @@
+"""What tests of evaluation share."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemcut.evaluate.task import Task
+from gemcut.evaluate.task_file import load_task
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows as files of a data set, packed where their name says so; the folder of the set comes back."""
+
+    def write(files: Mapping[str, Sequence[Mapping[str, Any]]], name: str = "own") -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        for file, rows in files.items():
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+            (folder / file).write_bytes(gzip.compress(text) if file.endswith(".gz") else text)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def task_on(write_rows: Callable[..., Path]) -> Callable[..., Task]:
+    """A task that Gemcut brings, on rows of a test."""
+
+    def make(name: str, files: Mapping[str, Sequence[Mapping[str, Any]]]) -> Task:
+        task, folder = load_task(name), str(write_rows(files, name))
+        parts = {key: dataclasses.replace(part, data_set=folder) for key, part in task.parts.items()}
+        return dataclasses.replace(task, data_set=folder, parts=parts)
+
+    return make

@@ -1,0 +1,213 @@
+"""Every task that Gemcut brings asks what it should; on real rows where they lie beside the checkout."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemcut.evaluate.data import DataFolders
+from gemcut.evaluate.examples import ExampleSet
+from gemcut.evaluate.task import GenerateRequest, ScoreRequest, Task
+from gemcut.evaluate.task_file import load_task, task_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A task, rows of its files, and what it must ask about the first scored row.
+
+    Attributes:
+        task: Its name.
+        rows: Of each file.
+        before: Description and examples.
+        question: What follows them; a list where the choices precede the scored text.
+        continuations: Of a choice task; empty of one that generates.
+        gold: What is right.
+        shots: How many examples.
+    """
+
+    task: str
+    rows: dict[str, list[dict[str, Any]]]
+    before: str
+    question: str | list[str]
+    continuations: list[str]
+    gold: list[Any]
+    shots: int = 1
+
+
+CASES = [
+    Case(
+        "hellaswag",
+        {
+            "validation.jsonl.gz": [
+                {
+                    "activity_label": "Baking",
+                    "ctx_a": "[header] How to bake bread [title] Mix flour.",
+                    "ctx_b": "then  you",
+                    "endings": ["wait [step] there.", " run away.", "eat  it.", "sleep."],
+                    "label": "2",
+                }
+            ],
+            "fewshot_train5.jsonl": [{"query": "Rowing: A man", "choices": ["swims.", "rows."], "gold": 1}],
+        },
+        "Rowing: A man rows.\n\n",
+        "Baking: How to bake bread. Mix flour. Then you",
+        [" wait there.", " run away.", " eat it.", " sleep."],
+        [2],
+    ),
+    Case(
+        "boolq",
+        {
+            "validation_titled.jsonl.gz": [
+                {"passage": "Sun -- It is hot.", "question": "is the sun hot", "answer": True}
+            ],
+            "train_sample1000.jsonl.gz": [{"passage": "Ice -- Cold.", "question": "is ice hot", "answer": False}],
+        },
+        "Ice -- Cold.\nQuestion: is ice hot?\nAnswer: no\n\n",
+        "Sun -- It is hot.\nQuestion: is the sun hot?\nAnswer:",
+        [" no", " yes"],
+        [1],
+    ),
+    Case(
+        "piqa",
+        {
+            "validation.jsonl.gz": [{"goal": "Open a jar", "sol1": "Twist.", "sol2": "Sing.", "label": 0}],
+            "train_sample1000.jsonl.gz": [{"goal": "Boil water", "sol1": "Ice.", "sol2": "Heat.", "label": 1}],
+        },
+        "Question: Boil water\nAnswer: Heat.\n\n",
+        "Question: Open a jar\nAnswer:",
+        [" Twist.", " Sing."],
+        [0],
+    ),
+    Case(
+        "triviaqa",
+        {
+            "validation_wikipedia.jsonl.gz": [{"question_id": "a", "question": "Who?", "aliases": ["Bob", "Robert"]}],
+            "fewshot_pool_nonwiki.jsonl.gz": [{"question": "Where?", "value": "Rome", "aliases": ["Roma", "Rome"]}],
+        },
+        "Question: Where??\nAnswer: Roma\n\n",
+        "Question: Who??\nAnswer:",
+        [],
+        ["Bob", "Robert"],
+    ),
+    *(
+        Case(
+            name,
+            {
+                "test.jsonl.gz": [{"id": "a", "question": "What?", "choices": ["x", "y", "z"], "gold": 2}],
+                "train.jsonl.gz": [{"id": "b", "question": "Why?", "choices": ["so", "no", "on"], "gold": 0}],
+            },
+            "Question: Why?\nAnswer: so\n\n",
+            "Question: What?\nAnswer:",
+            [" x", " y", " z"],
+            [2],
+        )
+        for name in ("arc_challenge", "arc_easy")
+    ),
+    Case(
+        "winogrande",
+        {
+            "validation.jsonl.gz": [
+                {"sentence": "Ann met Bea so _ smiled _ twice.", "option1": "Ann", "option2": "Bea", "answer": "2"}
+            ],
+            "train_sample1000.jsonl.gz": [
+                {"sentence": "A cup, _ broke.", "option1": "it", "option2": "he", "answer": "1"}
+            ],
+        },
+        "A cup, it broke.\n\n",
+        ["Ann met Bea so Ann", "Ann met Bea so Bea"],
+        [" smiled _ twice."] * 2,
+        [1],
+    ),
+    Case(
+        "mmlu",
+        {
+            "test.jsonl.gz": [
+                {
+                    "question": " 1+1? ",
+                    "subject": "high_school_mathematics",
+                    "choices": ["1", "2", "3", "4"],
+                    "answer": 1,
+                }
+            ],
+            "dev.jsonl.gz": [
+                {"question": "Else?", "subject": "anatomy", "choices": ["a", "b", "c", "d"], "answer": 0},
+                {
+                    "question": "2+2?",
+                    "subject": "high_school_mathematics",
+                    "choices": ["1", "2", "3", "4"],
+                    "answer": 3,
+                },
+                {
+                    "question": "3+3?",
+                    "subject": "high_school_mathematics",
+                    "choices": ["1", "6", "3", "4"],
+                    "answer": 1,
+                },
+            ],
+        },
+        "The following are multiple choice questions (with answers) about high school mathematics.\n\n"
+        "2+2?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer: D\n\n3+3?\nA. 1\nB. 6\nC. 3\nD. 4\nAnswer: B\n\n",
+        "1+1?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:",
+        [" A", " B", " C", " D"],
+        [1],
+        shots=2,
+    ),
+    Case(
+        "gsm8k",
+        {
+            "test.jsonl.gz": [{"question": "One and one?", "answer": "1+1=2\n#### 2"}],
+            "train.jsonl.gz": [{"question": "Two and two?", "answer": "2+2=4\n#### 4"}],
+        },
+        "Question: Two and two?\nAnswer: 2+2=4\n#### 4\n\n",
+        "Question: One and one?\nAnswer:",
+        [],
+        ["1+1=2\n#### 2"],
+    ),
+    Case(
+        "gsm8k_cot",
+        {
+            "test.jsonl.gz": [{"question": "One and one?", "answer": "1+1=2\n#### 2"}],
+            "fewshot_cot8.jsonl": [{"question": "Two and two?", "target": "It is 4. The answer is 4."}],
+        },
+        "Q: Two and two?\nA: It is 4. The answer is 4.\n\n",
+        "Q: One and one?\nA:",
+        [],
+        ["2"],
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.task)
+def test_a_task_asks_what_the_harness_asks(case: Case, task_on: Callable[..., Task]) -> None:
+    task, data = task_on(case.task, case.rows), DataFolders()
+    examples = ExampleSet(task, data, case.shots)
+    item = task.items(data)[0]
+    assert examples.before(item) == case.before
+    requests = task.requests(item, "BEFORE ")
+    if case.continuations:
+        questions = [case.question] * len(requests) if isinstance(case.question, str) else case.question
+        expected = [ScoreRequest("BEFORE " + q, c) for q, c in zip(questions, case.continuations, strict=True)]
+    else:
+        expected = [GenerateRequest(f"BEFORE {case.question}", task.stop, task.max_tokens)]
+    assert requests == expected
+    assert task.gold_of(item) == case.gold
+
+
+def test_every_task_has_a_case() -> None:
+    assert {case.task for case in CASES} == set(task_names())
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_a_task_fits_its_real_data(name: str, shared_folder: Path) -> None:
+    task, data = load_task(name), DataFolders([shared_folder / "datasets"])
+    examples = ExampleSet(task, data, task.num_shots)
+    items = task.items(data, examples.held_out)
+    assert len({item.item_id for item in items}) == len(items)
+    for item in items:
+        requests = task.requests(item, examples.before(item))
+        task.gold_of(item)
+        assert all(isinstance(each, GenerateRequest) or each.continuation.strip() for each in requests)
