@@ -252,6 +252,32 @@ class TestQueue:
         with pytest.raises(QueueFullError):
             scheduler.add(lm.new_sequence([2]))
 
+    def test_one_request_for_many_does_not_keep_the_others_out(self, lm):
+        """The next free place is another request's; and of that client's, another client's."""
+        scheduler = lm.new_scheduler(max_running=2)
+        many = [lm.new_sequence([500], max_tokens=3) for _ in range(9)]
+        for sequence in many:
+            scheduler.add(sequence, client="a", request=1)
+        scheduler.step()
+        later = [lm.new_sequence([501 + index], max_tokens=3) for index in range(3)]
+        for sequence, client, request in zip(later, "aab", (2, 3, 1), strict=True):
+            scheduler.add(sequence, client=client, request=request)
+        order = []
+        while scheduler.has_work:
+            order += [update.sequence.prompt_ids[0] for update in scheduler.step() if update.finished]
+        assert order == [500, 500, 503, 501, 502, *[500] * 7]
+
+    def test_a_text_that_waits_for_memory_is_not_overtaken_for_ever(self, lm):
+        scheduler = lm.new_scheduler(max_running=4, cache_bytes=1000)
+        scheduler.add(lm.new_sequence([500] * 40, max_tokens=9), client="small")
+        scheduler.step()
+        scheduler.add(large := lm.new_sequence([501] * 90, max_tokens=9), client="large")
+        for number in range(40):
+            scheduler.add(lm.new_sequence([502] * 40, max_tokens=9), client=f"new{number}")
+            scheduler.step()
+        assert large.finish_reason == "length"
+        finish(scheduler)
+
     def test_only_what_fits_the_memory_runs(self, lm):
         """The engine takes 10 bytes a token."""
         scheduler = lm.new_scheduler(cache_bytes=1000)
@@ -326,6 +352,7 @@ class TestQueue:
         assert scheduler.counters.finished["cancelled"] > 300
         left = [value for value in vars(scheduler).values() if isinstance(value, (dict, set)) and value]
         assert not left
+        assert not any(vars(scheduler._queue)[name] for name in ("_waiting", "_running", "_parties"))
         assert not scheduler._runner._texts
         assert not scheduler._runner._answering
 

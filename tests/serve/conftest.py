@@ -100,15 +100,14 @@ class Running:
             assert time.monotonic() < deadline
             assert self.client.get("/health").status_code in (200, 503)
 
-    def send(self, path: str, **body: Any) -> socket.socket:
+    def send(self, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> socket.socket:
         """A connection on which a request has been sent and nothing read."""
         data = json.dumps(body).encode()
+        lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
+        head = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(data)}", *lines, "", ""]
         connection = socket.create_connection(("127.0.0.1", int(self.url.rpartition(":")[2])), timeout=20)
         self.connections.append(connection)
-        connection.sendall(
-            b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(data))
-        )
-        connection.sendall(data)
+        connection.sendall("\r\n".join(head).encode() + data)
         return connection
 
     def metric(self, name: str) -> float:

@@ -6,12 +6,13 @@ import collections
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from collections.abc import Sequence as AbstractSequence
 from typing import Any
 
 from gemcut.errors import BackendError, QueueFullError
 from gemcut.generate.cache_budget import CacheBudget
+from gemcut.generate.fair_queue import FairQueue
 from gemcut.generate.pace import BURST_SECONDS, Pace
 from gemcut.generate.runner import Part, Runner
 from gemcut.generate.sequence import Sequence
@@ -71,9 +72,9 @@ class _Shown:
 class Scheduler:
     """Runs sequences on one engine. One thread owns it.
 
-    First come, first served, with two exceptions: a sequence whose beginning another one computes just now waits for
-    it, and of several prompts half of a pass goes to the one with the least left, so that a long one does not hold up
-    the short ones and they do not hold up it. Answers never wait for prompts.
+    Sequences begin in the order of `FairQueue`, but one whose beginning another one computes just now waits for it. Of
+    several prompts half of a pass goes to the one with the least left, so that a long one does not hold up the short
+    ones and they do not hold up it. Answers never wait for prompts.
 
     Args:
         runner: Drives the engine.
@@ -96,7 +97,7 @@ class Scheduler:
     ) -> None:
         self._runner = runner
         self._max_running, self._max_waiting = max_running, max_waiting
-        self._waiting: collections.deque[Sequence] = collections.deque()
+        self._queue = FairQueue()
         self._running: dict[Sequence, _Shown] = {}
         self._aborted: set[Sequence] = set()
         self._leaders: dict[Sequence, tuple[Sequence, int]] = {}
@@ -108,7 +109,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._waiting or self._running)
+        return bool(len(self._queue) or self._running)
 
     @property
     def num_running(self) -> int:
@@ -118,28 +119,33 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         """Sequences that wait for their turn."""
-        return len(self._waiting)
+        return len(self._queue)
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: Sequence, *, client: Hashable = None, request: Hashable = None) -> None:
         """Put a sequence into the queue.
+
+        Args:
+            sequence: What is to run.
+            client: Whose it is; clients take turns.
+            request: Which of that client's requests it belongs to; these take turns, too.
 
         Raises:
             QueueFullError: as many wait as may.
             ContextLengthError: it would never fit the memory for keys and values.
         """
         free = max(self._max_running - len(self._running), 0)
-        if self._max_waiting is not None and len(self._waiting) >= self._max_waiting + free:
+        if self._max_waiting is not None and len(self._queue) >= self._max_waiting + free:
             raise QueueFullError(
-                f"queue: {len(self._running)} texts run and {len(self._waiting)} wait, expected at most "
+                f"queue: {len(self._running)} texts run and {len(self._queue)} wait, expected at most "
                 f"{self._max_running} and {self._max_waiting}. Ask again in a moment."
             )
         num_tokens = len(sequence.prompt_ids) + sequence.limit
         self.cache.check(self._runner.sequence_bytes(sequence), num_tokens)
-        self._waiting.append(sequence)
+        self._queue.add(sequence, client, request)
 
     def abort(self, sequence: Sequence) -> None:
         """End a sequence at the next step, wherever it is; nothing happens to one that is not there."""
-        if sequence in self._running or sequence in self._waiting:
+        if sequence in self._running or sequence in self._queue:
             self._aborted.add(sequence)
 
     def step(self, longest_burst: int = WATCHED_BURST, burst_seconds: float = BURST_SECONDS) -> list[Update]:
@@ -207,7 +213,7 @@ class Scheduler:
     def _end_early(self) -> list[Update]:
         """End what was aborted, and what is too late."""
         updates, now = [], time.monotonic()
-        for sequence in [*self._running, *self._waiting]:
+        for sequence in [*self._running, *self._queue]:
             if sequence in self._aborted:
                 sequence.end("cancelled")
             elif sequence.deadline is not None and now >= sequence.deadline:
@@ -220,10 +226,11 @@ class Scheduler:
     def _admit(self) -> list[Update]:
         """Let begin whom there is room for; returns what that brought."""
         updates = []
-        for sequence in list(self._waiting):
+        waiting = self._queue.in_turn() if len(self._running) < self._max_running else []
+        while waiting and len(self._running) < self._max_running:
+            sequence = waiting.pop(0)
             num_bytes = self._runner.sequence_bytes(sequence)
-            has_room = len(self._running) < self._max_running and self.cache.has_room(num_bytes)
-            if not has_room or not self._runner.admits(sequence):
+            if not self.cache.has_room(num_bytes) or not self._runner.admits(sequence):
                 break
             if self._waits_for_leader(sequence):
                 continue
@@ -233,13 +240,14 @@ class Scheduler:
                 if isinstance(error, BackendError) and self._running:
                     break  # memory that lacks now may be there when another has ended
                 sequence.end("error", error)
-            self._waiting.remove(sequence)
+            self._queue.begin(sequence)
             self._running[sequence] = _Shown()
             self.cache.take(sequence, num_bytes)
             self.counters.reused_tokens += sequence.num_reused
             self._burst = 1
             if sequence.num_generated or sequence.finish_reason:
                 updates.append(self._update(sequence))
+            waiting = self._queue.in_turn(waiting)
         return updates
 
     def _waits_for_leader(self, sequence: Sequence) -> bool:
@@ -299,11 +307,10 @@ class Scheduler:
         """Forget a sequence that has ended."""
         self.counters.finished[sequence.finish_reason or ""] += 1
         self._leaders.pop(sequence, None)
-        if self._running.pop(sequence, None) is None:
-            self._waiting.remove(sequence)
-            return
-        self._runner.leave(sequence)
-        self.cache.give_back(sequence)
+        self._queue.end(sequence)
+        if self._running.pop(sequence, None) is not None:
+            self._runner.leave(sequence)
+            self.cache.give_back(sequence)
 
 
 def _shared_out(prompts: list[Part], room: int) -> list[Part]:

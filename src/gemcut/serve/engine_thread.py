@@ -119,7 +119,11 @@ class EngineThread:
         return await future
 
     async def submit(
-        self, scheduler: Scheduler, sequences: Sequence[TextSequence], observe: Callable[[Update], None]
+        self,
+        scheduler: Scheduler,
+        sequences: Sequence[TextSequence],
+        observe: Callable[[Update], None],
+        client: str = "",
     ) -> Generation:
         """Hand over the texts of one request, all of them or none; those that have ended already stay as they are.
 
@@ -127,6 +131,7 @@ class EngineThread:
             scheduler: One that is attached.
             sequences: The texts.
             observe: Called in the event loop with each update, before anybody takes it.
+            client: Whose request it is; clients take turns.
 
         Raises:
             GemcutError: the scheduler refuses one of them, or the thread has ended.
@@ -139,7 +144,7 @@ class EngineThread:
             self._owners[id(sequence)] = generation
         try:
             if waiting:
-                self._send(lambda: self._answer(generation.accepted, lambda: _add_all(scheduler, waiting)))
+                self._send(lambda: self._answer(generation.accepted, lambda: _add_all(scheduler, waiting, client)))
                 await generation.accepted
         except asyncio.CancelledError:
             generation.cancel()
@@ -217,14 +222,14 @@ class EngineThread:
             self._jobs.popleft()()
 
 
-def _add_all(scheduler: Scheduler, sequences: Sequence[TextSequence]) -> None:
-    added: list[TextSequence] = []
+def _add_all(scheduler: Scheduler, sequences: Sequence[TextSequence], client: str) -> None:
+    """Put the texts of one request into the queue, all or none."""
+    request = object()
     try:
         for sequence in sequences:
-            scheduler.add(sequence)
-            added.append(sequence)
-    except GemcutError:
-        for sequence in added:
+            scheduler.add(sequence, client=client, request=request)
+    except BaseException:
+        for sequence in sequences:
             scheduler.abort(sequence)
         raise
 

@@ -29,6 +29,7 @@ class Exchange:
     Attributes:
         request_id: The client's own, or a new one.
         method, path: As asked.
+        client: Whose it is, as far as can be told: the address, and which key it had.
         arrived: In seconds of `time.monotonic`.
         status: HTTP status of the answer; 0 before it begins, 499 for a client that left first.
         model: Name of the model that answers.
@@ -41,6 +42,7 @@ class Exchange:
     request_id: str
     method: str
     path: str
+    client: str = ""
     arrived: float = dataclasses.field(default_factory=time.monotonic)
     status: int = 0
     model: str | None = None
@@ -98,7 +100,8 @@ def new_exchange(scope: Scope) -> Exchange:
     """The exchange of a request that has just arrived; kept in its scope."""
     given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
     request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
-    scope[_KEY] = exchange = Exchange(request_id, scope["method"], scope["path"])
+    host, _ = scope.get("client") or ("", 0)
+    scope[_KEY] = exchange = Exchange(request_id, scope["method"], scope["path"], host)
     return exchange
 
 

@@ -97,7 +97,10 @@ class KeyCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope["path"]
-        if not self._digests or path in _PUBLIC_PATHS or path.startswith(_PUBLIC_PREFIX) or self._knows(scope):
+        if not self._digests or path in _PUBLIC_PATHS or path.startswith(_PUBLIC_PREFIX):
+            return await self._app(scope, receive, send)
+        if known := self._known(scope):
+            exchange_in(scope).client += f" key {known[0]}"
             return await self._app(scope, receive, send)
         refusal = RequestError(
             'Authorization: no valid key, expected "Bearer KEY" with a key of this server.',
@@ -108,12 +111,14 @@ class KeyCheck:
         exchange_in(scope).error_code = refusal.code
         await error_response(refusal)(scope, receive, send)
 
-    def _knows(self, scope: Scope) -> bool:
+    def _known(self, scope: Scope) -> list[int]:
+        """Which of the keys a request has; none where it has no valid one."""
         given = _values(scope, b"authorization")
         kind, _, key = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
         digest = _digest(key.strip())
         # All are compared, each in constant time: the answer's time tells nothing about a key.
-        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0 and kind.lower() == b"bearer"
+        same = [hmac.compare_digest(digest, known) for known in self._digests]
+        return [index for index, is_same in enumerate(same) if is_same and kind.lower() == b"bearer"]
 
 
 def check_caller(scope: Scope, settings: ServerSettings) -> None:

@@ -126,7 +126,7 @@ class Server:
             logger.info("prompts", extra={"facts": {"request_id": exchange.request_id, "prompts": prompts}})
         try:
             submission = self.engine.submit(
-                model.scheduler, sequences, lambda update: exchange.observe(self.metrics, update)
+                model.scheduler, sequences, lambda update: exchange.observe(self.metrics, update), exchange.client
             )
             return await answer_while_connected(request, submission)
         except QueueFullError as error:
