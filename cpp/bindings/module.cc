@@ -346,11 +346,7 @@ void bind_engine(nb::module_& module) {
       .def("logits", [](SharedEngine& self, const TokenIds& token_ids) { return rows(self, token_ids, false); })
       .def("hidden_states", [](SharedEngine& self, const TokenIds& token_ids) { return rows(self, token_ids, true); })
       .def("score", &score, "token_ids"_a, "num_scored"_a)
-      .def("sequence_bytes",
-           [](const SharedEngine& self, int64_t max_tokens) {
-             const auto held = self.lock();
-             return self.engine().sequence_bytes(max_tokens);
-           })
+      .def("sequence_bytes", &SharedEngine::sequence_bytes)
       .def_prop_rw("prefix_cache_limit", &SharedEngine::prefix_cache_limit, &SharedEngine::set_prefix_cache_limit)
       .def_prop_ro("prefix_cache_bytes", &SharedEngine::prefix_cache_bytes)
       .def_prop_rw("prompt_lookup", &SharedEngine::prompt_lookup, &SharedEngine::set_prompt_lookup)

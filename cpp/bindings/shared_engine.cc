@@ -32,6 +32,11 @@ void SharedEngine::close() {
   engine_.reset();
 }
 
+int64_t SharedEngine::sequence_bytes(int64_t max_tokens) const {
+  const auto held = lock();
+  return engine().sequence_bytes(max_tokens) + engine().max_snapshot_bytes(max_tokens, prefix_cache_->snapshot_bytes());
+}
+
 int64_t SharedEngine::prefix_cache_limit() const {
   const auto held = lock();
   engine();

@@ -40,6 +40,9 @@ class SharedEngine {
   // Frees the keys and values of every batch, then the weights.
   void close();
 
+  // The most that a sequence of max_tokens ever takes, what its sliding layers overwrite included. Throws as Engine's
+  // and ErrorKind::failed after close().
+  int64_t sequence_bytes(int64_t max_tokens) const;
   // Limit and use of what ended sequences keep. Throw ErrorKind::failed after close().
   int64_t prefix_cache_limit() const;
   void set_prefix_cache_limit(int64_t max_bytes);

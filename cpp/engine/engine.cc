@@ -95,6 +95,7 @@ class CpuEngine : public Engine {
   bool from_layout_file() const override { return from_layout_file_; }
 
   int64_t sequence_bytes(int64_t max_tokens) const override;
+  int64_t max_snapshot_bytes(int64_t max_tokens, int64_t max_bytes) const override;
   std::unique_ptr<Sequence> new_sequence(int64_t max_tokens) override;
   std::unique_ptr<Sequence> fork(const Sequence& sequence, int64_t max_tokens, std::optional<int64_t> length) override;
   bool truncate(Sequence& sequence, int64_t length) override;
@@ -215,6 +216,11 @@ void CpuEngine::check_context(int64_t max_tokens) const {
 int64_t CpuEngine::sequence_bytes(int64_t max_tokens) const {
   check_context(max_tokens);
   return CacheGeometry(config_, cache_type_, max_tokens).bytes;
+}
+
+int64_t CpuEngine::max_snapshot_bytes(int64_t max_tokens, int64_t max_bytes) const {
+  const int64_t block_bytes = CacheGeometry(config_, cache_type_, max_tokens).snapshot_bytes;
+  return Snapshots::max_bytes(max_bytes, block_bytes, config_.sliding_window.value_or(0), max_tokens);
 }
 
 std::unique_ptr<Sequence> CpuEngine::new_sequence(int64_t max_tokens) {

@@ -98,6 +98,8 @@ class Engine {
 
   // Bytes of keys and values of one sequence of `max_tokens`; at most max_position_embeddings or context_length is thrown.
   virtual int64_t sequence_bytes(int64_t max_tokens) const = 0;
+  // The most that keep_snapshots(max_bytes) ever adds to them.
+  virtual int64_t max_snapshot_bytes(int64_t max_tokens, int64_t max_bytes) const = 0;
   virtual std::unique_ptr<Sequence> new_sequence(int64_t max_tokens) = 0;
   // A copy of the first `length` tokens (all without it) that goes its own way. Throws usage where restorable() is less.
   virtual std::unique_ptr<Sequence> fork(const Sequence& sequence, int64_t max_tokens,

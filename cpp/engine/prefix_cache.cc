@@ -30,7 +30,9 @@ std::unique_ptr<Sequence> PrefixCache::take(std::span<const int32_t> token_ids, 
   const Match match = best_match(token_ids);
   if (match.kept == kept_.end() || match.length > max_tokens) return nullptr;
   const auto kept = kept_.erase(match.kept, match.kept);  // the same place, to be changed
-  if (match.length == (*kept)->length() && (*kept)->capacity() >= max_tokens) {
+  const int64_t capacity = (*kept)->capacity();
+  if (match.length == (*kept)->length() && capacity >= max_tokens &&
+      engine_.sequence_bytes(capacity) == engine_.sequence_bytes(max_tokens)) {
     std::unique_ptr<Sequence> sequence = std::move(*kept);
     kept_.erase(kept);
     return sequence;

@@ -30,7 +30,7 @@ class PrefixCache {
   // The most of `token_ids`, but never the last of them, that take() would find; 0 where it is not worth it.
   int64_t find(std::span<const int32_t> token_ids) const;
   // A sequence with room for max_tokens that holds as many of `token_ids` as find() says: the kept one itself if it is
-  // wholly part of the text and large enough, else a copy. Null if none. Throws out_of_memory.
+  // wholly part of the text and its memory is that of a new one, else a copy. Null if none. Throws out_of_memory.
   std::unique_ptr<Sequence> take(std::span<const int32_t> token_ids, int64_t max_tokens);
   // Takes in an ended sequence, unless it is too short or already known. Never throws: where memory lacks, it is gone.
   void keep(std::unique_ptr<Sequence> sequence);

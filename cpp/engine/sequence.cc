@@ -25,6 +25,8 @@ CacheGeometry::CacheGeometry(const Config& config, CacheType type, int64_t max_t
     const int64_t ring = round_up(window + max_pass_rows, attention_block);
     slots.push_back(kind == LayerType::sliding_attention && kept == Kept::window ? std::min(all, ring) : all);
     layer_offset.push_back(bytes);
+    if (window && kind == LayerType::sliding_attention)
+      snapshot_bytes += snapshot_tokens * 2 * num_key_value_heads * head_dim * element_bytes;
     int64_t layer_bytes = 0;
     if (max_tokens > most_tokens ||
         __builtin_mul_overflow(slots.back(), 2 * num_key_value_heads * head_dim * element_bytes, &layer_bytes) ||
@@ -107,9 +109,7 @@ int64_t CpuSequence::ring_oldest() const {
 }
 
 void CpuSequence::keep_snapshots(int64_t max_bytes) {
-  const int64_t sliding = std::count_if(windows_.begin(), windows_.end(), [](int64_t window) { return window > 0; });
-  const int64_t tiles = snapshot_tokens / tile_tokens * 2 * geometry_.num_key_value_heads * sliding;
-  if (sliding) snapshots_.enable(max_bytes, tiles * tile_bytes(), window_);
+  if (window_) snapshots_.enable(max_bytes, geometry_.snapshot_bytes, window_);
 }
 
 template <class Use>
@@ -199,6 +199,7 @@ void CpuSequence::copy_from(const CpuSequence& other, int64_t length) {
   written_ = used_ = length;
   snapshots_ = other.snapshots_;
   truncate(length);
+  snapshots_.truncate(ring_oldest());  // what lies in the ring is kept once it is overwritten
 }
 
 int64_t CpuSequence::first_needed(size_t layer) const {

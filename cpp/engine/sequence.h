@@ -32,6 +32,7 @@ struct CacheGeometry {
   std::vector<int64_t> layer_offset;    // of each layer's keys in the memory; its values follow
   int64_t head_bytes(size_t layer) const { return slots[layer] * head_dim * element_bytes; }  // of one KV head's keys
   int64_t bytes = 0;
+  int64_t snapshot_bytes = 0;           // of one block of snapshots: 64 positions of all sliding layers
   int64_t head_dim = 0, num_key_value_heads = 0, element_bytes = 0;
 };
 

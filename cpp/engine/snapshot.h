@@ -16,8 +16,8 @@ class Snapshots {
  public:
   // Keeps up to max_bytes of blocks of block_bytes each; `window` is that of the sliding layers. 0 bytes: none.
   void enable(int64_t max_bytes, int64_t block_bytes, int64_t window);
-  // Whether a block that is about to be overwritten should be added.
-  bool wants(int64_t index) const;
+  // Whether a block that is about to be overwritten should be added; if so, there is room for it.
+  bool wants(int64_t index);
   // Memory for a block that add() then keeps; not initialised.
   std::shared_ptr<std::byte[]> make_block() const;
   void add(int64_t index, std::shared_ptr<std::byte[]> block);
@@ -25,6 +25,8 @@ class Snapshots {
   const std::byte* find(int64_t index) const;
   // Forgets what reaches beyond the first `length` positions.
   void truncate(int64_t length);
+  // The most that texts of max_tokens tokens ever keep: what leaves the window of the sliding layers.
+  static int64_t max_bytes(int64_t max_bytes, int64_t block_bytes, int64_t window, int64_t max_tokens);
   int64_t num_bytes() const { return static_cast<int64_t>(blocks_.size()) * block_bytes_; }
 
  private:

@@ -4,7 +4,7 @@
 constexpr int matmul_rows = 8;  // inputs whose sums stay in registers
 // With few inputs the weights come from memory, this far ahead of their use.
 constexpr int prefetch_rows = 4;
-constexpr int64_t prefetch_bytes = 2048;
+constexpr int64_t prefetch_bytes = 4096;
 
 // The codes of one block, two vectors at a time: calls use(vector index, codes) for 0, 4, 1, 5, 2, 6, 3, 7.
 template <int bits, class Use>

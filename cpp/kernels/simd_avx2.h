@@ -180,5 +180,6 @@ static inline void f_store_bf16(uint16_t* p, VF x) {
   const __m256i words = _mm256_packus_epi32(f_rounded_bf16(x.a), f_rounded_bf16(x.b));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(words, 0xD8));
 }
-static inline void b_prefetch(const std::byte* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+// Not _mm_prefetch: GCC takes a function of nothing but prefetches for one without effect, and drops its calls.
+static inline void b_prefetch(const std::byte* p) { asm volatile("prefetcht0 %0" : : "m"(*p)); }
 #undef GEMCUT_BOTH

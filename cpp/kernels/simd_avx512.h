@@ -118,4 +118,5 @@ static inline void f_store_bf16(uint16_t* p, VF a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 }
 #endif
-static inline void b_prefetch(const std::byte* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+// Not _mm_prefetch: GCC takes a function of nothing but prefetches for one without effect, and drops its calls.
+static inline void b_prefetch(const std::byte* p) { asm volatile("prefetcht0 %0" : : "m"(*p)); }

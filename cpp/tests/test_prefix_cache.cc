@@ -92,6 +92,40 @@ TEST(snapshots_count_as_memory_and_thin_out_where_it_is_short) {
   CHECK_EQUAL(engine->restorable(*none, 1111), 0);
 }
 
+TEST(snapshots_never_take_more_than_was_said) {
+  constexpr int64_t block_bytes = 40 * 1024;
+  const TinyCheckpoint checkpoint(family_config("gemma3"), {TensorType::q8_0}), without(family_config("gemma"), {TensorType::q8_0});
+  const auto engine = tiny_engine(checkpoint), plain = tiny_engine(without);
+  CHECK_EQUAL(plain->max_snapshot_bytes(3000, mebibyte), 0);
+  CHECK_EQUAL(engine->max_snapshot_bytes(8, mebibyte), 0);  // all in the window
+  CHECK_EQUAL(engine->max_snapshot_bytes(9, mebibyte), block_bytes);
+  CHECK_EQUAL(engine->max_snapshot_bytes(8 + 64 * 3, mebibyte), 3 * block_bytes);
+  CHECK_EQUAL(engine->max_snapshot_bytes(3000, 5 * block_bytes - 1), 4 * block_bytes);
+  CHECK_EQUAL(engine->max_snapshot_bytes(3000, block_bytes - 1), 0);
+  const auto tokens = random_tokens(checkpoint.config(), 3000, 1);
+  for (const int64_t bytes : {int64_t{0}, block_bytes - 1, block_bytes, 5 * block_bytes, 16 * mebibyte}) {
+    const auto sequence = engine->new_sequence(3000);
+    engine->keep_snapshots(*sequence, bytes);
+    const auto check = [&](const Sequence& each) {
+      CHECK(each.num_bytes() <= engine->sequence_bytes(each.capacity()) + engine->max_snapshot_bytes(each.capacity(), bytes));
+    };
+    for (int64_t begin = 0; begin < 3000; begin += 50) {
+      append(*engine, *sequence, part(tokens, begin, 50));
+      check(*sequence);
+      // Copies of any length, with any room.
+      const int64_t length = engine->restorable(*sequence, begin / 2 + 1);
+      for (const int64_t room : {int64_t{0}, int64_t{40}, int64_t{500}}) {
+        if (length == 0) continue;
+        const auto copy = engine->fork(*sequence, length + room, length);
+        check(*copy);
+        if (room) append(*engine, *copy, part(tokens, 7, room));
+        check(*copy);
+      }
+    }
+    CHECK(bytes < 16 * mebibyte || engine->restorable(*sequence, 1111) == 1111);
+  }
+}
+
 TEST(snapshots_of_a_window_longer_than_a_block) {
   Config config = family_config("gemma2");
   config.sliding_window = 200;
@@ -178,7 +212,9 @@ TEST(prefix_cache_moves_what_goes_on_and_copies_what_branches) {
   CHECK_EQUAL(cache.num_bytes(), bytes);
   CHECK(cache.take(part(tokens, 0, 120), 150)->capacity() == 150);  // a copy: the kept one has no room for it
   CHECK_EQUAL(cache.num_bytes(), bytes);
-  CHECK(cache.take(part(tokens, 0, 120), 120)->capacity() == 140);  // the kept one itself
+  CHECK(cache.take(part(tokens, 0, 120), 128)->capacity() == 128);  // a copy: the kept one takes more memory
+  CHECK_EQUAL(cache.num_bytes(), bytes);
+  CHECK(cache.take(part(tokens, 0, 120), 130)->capacity() == 140);  // the kept one itself
   CHECK_EQUAL(cache.num_bytes(), 0);
   // Room that was never used is given back.
   cache.keep(ended(*engine, part(tokens, 0, 100), 0, 3000));
