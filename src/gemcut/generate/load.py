@@ -67,6 +67,7 @@ def load(
             context=context,
             name=os.fspath(reference),
         )
+    model.path, model.adapter = path, None if adapter is None else Path(adapter)
     model.load_seconds = time.perf_counter() - begin
     logger.info("%s: %s in %s on %s", model.name, model.engine, model.dtype, model.device)
     return model

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as AbstractSequence
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -59,6 +60,7 @@ class TextModel:
         defaults: Sampling the checkpoint recommends: some of temperature, top_k, top_p, min_p, repetition_penalty.
         stop_token_ids: Ids that end a text.
         load_seconds: Time from the reference to a ready model; 0.0 unless `load` made it.
+        path, adapter: The files that `load` took weights and adapter from; None otherwise, and without an adapter.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class TextModel:
         self.defaults = sampling_defaults(generation_config or {})
         self.stop_token_ids = stop_token_ids(tokenizer, generation_config)
         self.load_seconds = 0.0
+        self.path: Path | None = None
+        self.adapter: Path | None = None
 
     @property
     def config(self) -> DecoderConfig:

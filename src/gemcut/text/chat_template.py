@@ -96,10 +96,29 @@ class ChatTemplate:
         The template's own markers are control tokens. Text of the messages, tools and variables is text, whatever it
         says. The prompt begins with the beginning-of-text token once if the tokenizer or the template puts it there.
         """
+        parts = self.parts(
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            **variables,
+        )
+        return self._tokenizer.encode_parts(parts)
+
+    def parts(
+        self,
+        messages: Messages,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        **variables: Any,
+    ) -> list[str | int]:
+        """The prompt as plain texts and control-token ids in a row, what `encode` turns into ids; arguments as there."""
         variables = {**variables, "add_generation_prompt": add_generation_prompt}
         disguise, text = self._render(messages, tools, variables, continue_final_message)
         parts = self._tokenizer.split_special(text)
-        return self._tokenizer.encode_parts([disguise.restore(p) if isinstance(p, str) else p for p in parts])
+        return [disguise.restore(part) if isinstance(part, str) else part for part in parts]
 
     def _render(
         self, messages: Messages, tools: Any, variables: Mapping[str, Any], continues: bool

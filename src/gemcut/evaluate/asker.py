@@ -1,0 +1,236 @@
+"""From encoded requests to a model's answers: in an order in which neighbours share most, in calls that fit memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from gemcut.engine import engine_facts, is_built
+from gemcut.errors import BackendError, GemcutError
+from gemcut.evaluate.encoding import Encoded, EncodedPrompt, EncodedScore, EncodedText
+from gemcut.evaluate.task import Answer, ChoiceScore, RollingScore
+from gemcut.generate.scheduler import LONGEST_BURST
+from gemcut.generate.sequence import Sequence as Text
+from gemcut.generate.text_model import TextModel
+from gemcut.interfaces import ContinuousModel
+
+CALL_TOKENS = 4096  # that one call computes, about: what a killed run loses
+CALL_ROWS = 32  # of one call of an engine that computes rows of one length
+RUNNING = 32  # prompts that are answered side by side
+_MEMORY_SHARE = 0.4  # of what is free, for keys and values of one call
+_UNKNOWN_MEMORY = 4 << 30  # taken as free where the system does not tell
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Question:
+    """One request of an item.
+
+    Attributes:
+        encoded: The request.
+        item: Number of its item; the questions of an item stand together and are asked together.
+        group: Those of one group begin alike.
+        where: The item, for errors.
+    """
+
+    encoded: Encoded
+    item: int
+    group: int
+    where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Questions that are asked together.
+
+    Attributes:
+        numbers: Theirs, items whole.
+        costs: Tokens that each takes to compute, about.
+    """
+
+    numbers: tuple[int, ...]
+    costs: tuple[int, ...]
+
+
+class Asker:
+    """Asks one model.
+
+    Args:
+        model: The model.
+        call_tokens: Tokens of one call, about.
+
+    Attributes:
+        answers_alone: Whether an answer is the same to the last bit whatever is asked beside it.
+    """
+
+    def __init__(self, model: TextModel, *, call_tokens: int = CALL_TOKENS) -> None:
+        self._model, self._engine, self._call_tokens = model, model.engine_model, call_tokens
+        self.answers_alone = self._is_continuous = isinstance(self._engine, ContinuousModel)
+        self._free_bytes = engine_facts()["available_memory_bytes"] if is_built() else _UNKNOWN_MEMORY
+
+    def plan(self, questions: Sequence[Question]) -> list[Batch]:
+        """What is asked together, in order; it depends on all questions, so that it is the same in every run."""
+        if not questions:
+            return []
+        items: dict[int, list[int]] = {}
+        for number, question in enumerate(questions):
+            items.setdefault(question.item, []).append(number)
+        keys = {item: self._place(questions[numbers[0]]) for item, numbers in items.items()}
+        batches: list[Batch] = []
+        numbers, costs, last = list[int](), list[int](), np.zeros(0, np.int32)
+        for item in sorted(items, key=keys.__getitem__):
+            new = []
+            for number in items[item]:
+                new.append(self._cost(questions[number].encoded, last))
+                last = questions[number].encoded.token_ids
+            if numbers and not self._has_room(questions, [*numbers, *items[item]], sum(costs) + sum(new)):
+                batches.append(Batch(tuple(numbers), tuple(costs)))
+                numbers, costs = [], []
+            numbers, costs = numbers + items[item], costs + new
+        return [*batches, Batch(tuple(numbers), tuple(costs))]
+
+    def ask(self, questions: Sequence[Question], numbers: Collection[int]) -> Iterator[list[tuple[int, Answer]]]:
+        """Answers to some of the questions, as they come.
+
+        Args:
+            questions: All.
+            numbers: Which; those of one batch.
+
+        Yields:
+            Numbers and answers.
+
+        Raises:
+            BackendError: a log-probability is no number; the message names the item.
+            GemcutError: what the engine raised, with the item where it is one's.
+        """
+        scores = [number for number in numbers if isinstance(questions[number].encoded, EncodedScore)]
+        if scores:
+            yield self._scores(questions, scores)
+        texts = [number for number in numbers if isinstance(questions[number].encoded, EncodedText)]
+        for number in texts:
+            yield [(number, self._rolling(questions[number]))]
+        prompts = [number for number in numbers if isinstance(questions[number].encoded, EncodedPrompt)]
+        if prompts:
+            yield from self._generated(questions, prompts)
+
+    def _place(self, question: Question) -> tuple[int, int | bytes]:
+        """Where an item stands: with its group; then by what it begins with, or by its length where rows are padded."""
+        token_ids = question.encoded.token_ids
+        if self._is_continuous:
+            return question.group, token_ids.astype(">i4").tobytes()
+        return question.group, len(token_ids)
+
+    def _cost(self, encoded: Encoded, last: np.ndarray) -> int:
+        """Tokens to compute for a request after a text that may begin alike."""
+        if isinstance(encoded, EncodedText):
+            return sum(len(row) for row, _ in encoded.windows)
+        new = len(encoded.token_ids) - num_shared(encoded.token_ids, last)
+        return new + (encoded.max_tokens if isinstance(encoded, EncodedPrompt) else 0)
+
+    def _has_room(self, questions: Sequence[Question], numbers: Sequence[int], num_tokens: int) -> bool:
+        """Whether the questions fit one call."""
+        if any(isinstance(questions[number].encoded, EncodedPrompt) for number in numbers) and self._is_continuous:
+            return True  # they come and go by themselves
+        if self._is_continuous:
+            return num_tokens <= self._call_tokens
+        longest = max(_max_tokens(questions[number].encoded) for number in numbers)
+        return len(numbers) <= max(min(CALL_ROWS, self._rows_that_fit(longest)), 1)
+
+    def _rows_that_fit(self, num_tokens: int) -> int:
+        """Texts of so many tokens whose keys and values fit the memory; twice their size, for engines round it up."""
+        config = self._model.config
+        number_bytes = 4 if self._model.dtype == "float32" else 2
+        width = config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+        return int(self._free_bytes * _MEMORY_SHARE / (2 * 2 * number_bytes * width * num_tokens))
+
+    def _scores(self, questions: Sequence[Question], numbers: Sequence[int]) -> list[tuple[int, Answer]]:
+        encoded = [each for number in numbers if isinstance(each := questions[number].encoded, EncodedScore)]
+        rows = [each.token_ids.tolist() for each in encoded]
+        found = self._engine.score_continuations(rows, [len(each.continuation) for each in encoded])
+        return [
+            (number, ChoiceScore(_sum(score.logprobs, questions[number].where), len(score.logprobs), score.is_greedy))
+            for number, score in zip(numbers, found, strict=True)
+        ]
+
+    def _rolling(self, question: Question) -> RollingScore:
+        encoded = question.encoded
+        assert isinstance(encoded, EncodedText)
+        total = 0.0
+        for row, num_scored in encoded.windows:
+            [score] = self._engine.score_continuations([row.tolist()], [num_scored])
+            total += _sum(score.logprobs, question.where)
+        return RollingScore(total, encoded.num_tokens)
+
+    def _generated(self, questions: Sequence[Question], numbers: Sequence[int]) -> Iterator[list[tuple[int, Answer]]]:
+        """Answers to prompts; a few wait for their turn in the scheduler, the others outside."""
+        scheduler = self._model.new_scheduler(max_running=RUNNING)
+        waiting, running = list(reversed(numbers)), dict[Text, int]()
+        while waiting or running:
+            while waiting and scheduler.num_waiting < RUNNING and (self._is_continuous or not scheduler.num_running):
+                number = waiting.pop()
+                text = self._text(questions[number])
+                running[text] = number
+                scheduler.add(text)
+            ended = [update.sequence for update in scheduler.step(LONGEST_BURST, math.inf) if update.finished]
+            answered = [(running.pop(text), text) for text in ended]
+            if answered:
+                yield [(number, _answer(text, questions[number].where)) for number, text in answered]
+
+    def _text(self, question: Question) -> Text:
+        encoded = question.encoded
+        assert isinstance(encoded, EncodedPrompt)
+        # Engines that are not continuous do not look whether what they choose from are numbers.
+        logprobs = None if self._is_continuous else 0
+        try:
+            return self._model.new_sequence(
+                encoded.token_ids.tolist(), max_tokens=encoded.max_tokens, stop=encoded.stop, logprobs=logprobs
+            )
+        except GemcutError as error:
+            raise _named(error, question.where) from None
+
+
+def num_shared(one: np.ndarray, other: np.ndarray) -> int:
+    """Tokens that two texts have in common at their beginning."""
+    length = min(len(one), len(other))
+    differs = one[:length] != other[:length]
+    return int(differs.argmax()) if differs.any() else length
+
+
+def _max_tokens(encoded: Encoded) -> int:
+    """Tokens that a request's longest text may have."""
+    if isinstance(encoded, EncodedText):
+        return max(len(row) for row, _ in encoded.windows)
+    return len(encoded.token_ids) + (encoded.max_tokens if isinstance(encoded, EncodedPrompt) else 0)
+
+
+def _sum(logprobs: np.ndarray, where: str) -> float:
+    if not np.isfinite(logprobs).all():
+        raise _no_number(float(logprobs[~np.isfinite(logprobs)][0]), where)
+    return float(logprobs.sum(dtype=np.float64))
+
+
+def _answer(text: Text, where: str) -> str:
+    """What a finished text says."""
+    if text.error is not None:
+        raise _named(text.error, where) from None
+    for entry in text.logprobs or ():
+        if not math.isfinite(entry["logprob"]):
+            raise _no_number(entry["logprob"], where)
+    return text.text
+
+
+def _no_number(value: float, where: str) -> BackendError:
+    return BackendError(
+        f"{where}: the model's log-probability is {value}, expected a finite number. Its weights or its engine are "
+        "broken; check them with `gemcut verify`, or try --dtype float32."
+    )
+
+
+def _named(error: Exception, where: str) -> Exception:
+    """An engine's error with the item that it met."""
+    return type(error)(f"{where}: {error}") if isinstance(error, GemcutError) else error
+
+
+__all__ = ["Asker", "Batch", "Question"]
