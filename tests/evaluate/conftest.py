@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 
 from gemcut.evaluate.task import Task
 from gemcut.evaluate.task_file import load_task
+
+sys.path.insert(0, str(Path(__file__).parent))  # for synthetic_runs
 
 
 @pytest.fixture
@@ -40,3 +43,11 @@ def task_on(write_rows: Callable[..., Path]) -> Callable[..., Task]:
         return dataclasses.replace(task, data_set=folder, parts=parts)
 
     return make
+
+
+@pytest.fixture
+def card_run(tmp_path: Path) -> Path:
+    """A run of the seven tasks of the starter's card, and MMLU."""
+    from synthetic_runs import card_tasks, mmlu_task, write_run
+
+    return write_run(tmp_path / "run", card_tasks() | {"mmlu": mmlu_task()})

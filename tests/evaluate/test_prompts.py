@@ -178,6 +178,171 @@ CASES = [
         [],
         ["2"],
     ),
+    Case(
+        "social_iqa",
+        {
+            "validation.jsonl.gz": [
+                {
+                    "context": "Al fell.",
+                    "question": "Why?",
+                    "answerA": "ice",
+                    "answerB": "fun",
+                    "answerC": "no",
+                    "label": "3",
+                }
+            ],
+            "fewshot_train5.jsonl": [
+                {"context_question": "Bo ran. Why?", "answerA": "late", "answerB": "bus", "answerC": "x", "label": "1"}
+            ],
+        },
+        "Q: Bo ran. Why?\nA: late\n\n",
+        "Q: Al fell. Why?\nA:",
+        [" ice", " fun", " no"],
+        [2],
+    ),
+    Case(
+        "commonsense_qa",
+        {
+            "validation.jsonl.gz": [
+                {
+                    "id": "a",
+                    "question": " Where? ",
+                    "choices": {"label": list("ABCDE"), "text": list("vwxyz")},
+                    "answerKey": "B",
+                }
+            ],
+            "train_sample1000.jsonl.gz": [{"id": "b", "question": "When?", "choices": list("12345"), "gold": 4}],
+        },
+        "Question: When?\nA. 1\nB. 2\nC. 3\nD. 4\nE. 5\nAnswer: E\n\n",
+        "Question: Where?\nA. v\nB. w\nC. x\nD. y\nE. z\nAnswer:",
+        [" A", " B", " C", " D", " E"],
+        [1],
+    ),
+    Case(
+        "openbookqa",
+        {
+            "test.jsonl.gz": [{"id": "a", "question": "Frogs live in", "choices": ["water", "fire"], "gold": 0}],
+            "train_sample1000.jsonl.gz": [{"id": "b", "question": "Birds", "choices": ["swim", "fly"], "gold": 1}],
+        },
+        "Birds fly\n\n",
+        "Frogs live in",
+        [" water", " fire"],
+        [0],
+    ),
+    Case(
+        "nq_open",
+        {
+            "validation.jsonl.gz": [{"question": "who is it", "answer": ["Al", "Bo"]}],
+            "fewshot_train5.jsonl": [{"question": "where is it", "answer": ["There", "Here"]}],
+            "efficientqa_dev.jsonl.gz": [{"question": "when", "answer": ["now"]}],
+        },
+        "Answer these questions:\n\nQ: where is it?\nA: There\nQ: when?\nA: now\n",
+        "Q: who is it?\nA:",
+        [],
+        ["Al", "Bo"],
+        shots=2,
+    ),
+    Case(
+        "humaneval",
+        {
+            "HumanEval.jsonl.gz": [
+                {"task_id": "a", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f): 1"}
+            ]
+        },
+        "",
+        "def f():\n",
+        [],
+        [],
+        shots=0,
+    ),
+    Case(
+        "mbpp",
+        {
+            "mbpp.jsonl.gz": [
+                {"task_id": number, "text": f"Do {number}.", "code": f"x = {number}", "test_list": ["t1", "t2", "t3"]}
+                for number in (1, 2, 3, 4, 5, 11, 510, 511)
+            ]
+        },
+        "You are an expert Python programmer, and here is your task: Do 2. Your code should pass these tests:\n\n"
+        "t1\nt2\nt3\n[BEGIN]\nx = 2\n[DONE]\n\n",
+        "You are an expert Python programmer, and here is your task: Do 11. Your code should pass these tests:\n\n"
+        "t1\nt2\nt3\n[BEGIN]\n",
+        [],
+        [],
+    ),
+    Case(
+        "math",
+        {
+            "test.jsonl.gz": [
+                {"problem": "1+1?", "level": "Level 1", "type": "Algebra", "solution": "It is $\\boxed{2}$."}
+            ],
+            "fewshot_minerva4.jsonl": [{"problem": "2+2?", "solution": "It is $\\boxed{4}$."}],
+        },
+        "Problem:\n2+2?\n\nSolution: It is $\\boxed{4}$.\n\n",
+        "Problem:\n1+1?\n\nSolution:",
+        [],
+        ["It is $\\boxed{2}$."],
+    ),
+    Case(
+        "agieval_en",
+        {
+            **{file: [] for file in load_task("agieval_en").files},
+            "sat-en.jsonl.gz": [
+                {
+                    "passage": "A text.",
+                    "question": "So?",
+                    "options": ["(A)a", "(B)b", "(C)c"],
+                    "label": "B",
+                    "other": None,
+                }
+            ],
+        },
+        "",
+        "A text.Q: So? Answer Choices: (A)a (B)b (C)c\nA: Among A through C, the answer is",
+        [" (A)a", " (B)b", " (C)c"],
+        [1],
+        shots=0,
+    ),
+    Case(
+        "agieval_en",
+        {
+            **{file: [] for file in load_task("agieval_en").files},
+            "math.jsonl.gz": [{"passage": None, "question": "So?", "options": None, "label": None, "answer": "2"}],
+        },
+        "",
+        "Q: So?\nA: The answer is",
+        [],
+        ["2"],
+        shots=0,
+    ),
+    Case(
+        "bbh",
+        {
+            "test.jsonl.gz": [{"task": "navigate", "input": "Turn.", "target": "No"}],
+            "cot_prompts.jsonl.gz": [
+                {
+                    "task": "navigate",
+                    "prompt": "canary\n-----\nFind the way.\n\nQ: Go.\nA: Let's think step by step.\n(1) Go.\n\nSo the answer is "
+                    "Yes.\n\nQ: Stop.\nA: Let's think step by step. Stop. So the answer is No.",
+                }
+            ],
+        },
+        "Find the way.\n\nQ: Go.\nA: Let's think step by step.\n(1) Go.\n\nSo the answer is Yes.\n\n"
+        "Q: Stop.\nA: Let's think step by step.\nStop. So the answer is No.\n\n",
+        "Q: Turn.\nA: Let's think step by step.\n",
+        [],
+        ["No"],
+        shots=2,
+    ),
+    Case(
+        "ifeval",
+        {"input_data.jsonl.gz": [{"key": 1, "prompt": "Say it.", "instruction_id_list": [], "kwargs": []}]},
+        "",
+        "Say it.",
+        [],
+        [],
+        shots=0,
+    ),
 ]
 
 
@@ -192,7 +357,8 @@ def test_a_task_asks_what_the_harness_asks(case: Case, task_on: Callable[..., Ta
         questions = [case.question] * len(requests) if isinstance(case.question, str) else case.question
         expected = [ScoreRequest("BEFORE " + q, c) for q, c in zip(questions, case.continuations, strict=True)]
     else:
-        expected = [GenerateRequest(f"BEFORE {case.question}", task.stop, task.max_tokens)]
+        part = task.parts.get(item.subset or "", task)
+        expected = [GenerateRequest(f"BEFORE {case.question}", part.stop, part.max_tokens)]
     assert requests == expected
     assert task.gold_of(item) == case.gold
 

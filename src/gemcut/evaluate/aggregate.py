@@ -79,12 +79,35 @@ def perplexity(results: Sequence[ItemResult]) -> dict[str, Figure]:
     return {name: figure(name, value, None, len(results)) for name, value in values.items()}
 
 
+def ifeval(results: Sequence[ItemResult]) -> dict[str, Figure]:
+    """Shares of prompts whose instructions are all followed, and of all instructions of all prompts."""
+    total = _values(results, "num_instructions")
+    figures = mean([ItemResult(each.item_id, each.subset, _without_counts(each.metrics)) for each in results])
+    for how in ("strict", "loose"):
+        name = f"inst_level_{how}_acc"
+        figures[name] = _share(name, _values(results, f"num_followed_{how}"), total)
+    return figures
+
+
+def _without_counts(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("num_")}
+
+
+def _share(name: str, parts: np.ndarray, totals: np.ndarray) -> Figure:
+    """A share of things that come in groups, with the error of a ratio of two sums over the groups."""
+    share, num_groups = float(parts.sum() / totals.sum()), len(totals)
+    if num_groups < 2:
+        return figure(name, share, None, num_groups)
+    variance = float(((parts - share * totals) ** 2).sum()) / (num_groups - 1)
+    return figure(name, share, math.sqrt(variance * num_groups) / float(totals.sum()), num_groups)
+
+
 def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf  # larger ones are no doubles
 
 
 AGGREGATES: Mapping[str, Callable[[Sequence[ItemResult]], dict[str, Figure]]] = {
-    function.__name__: function for function in (mean, perplexity)
+    function.__name__: function for function in (mean, perplexity, ifeval)
 }
 
 __all__ = ["AGGREGATES", "Figure", "ItemResult", "figure"]

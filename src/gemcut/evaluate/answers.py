@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gemcut.errors import DataError
+from gemcut.evaluate.agieval_math import AgievalMathScorer
+from gemcut.evaluate.data import Row
+from gemcut.evaluate.ifeval import IfevalScorer
+from gemcut.evaluate.math_scorer import MathScorer
 from gemcut.evaluate.metrics import Extraction, TextScorer
 from gemcut.evaluate.task import AnswerScorer
 
+CODE_FORMS = ("humaneval", "mbpp")
+_KINDS: Mapping[str, Callable[[], AnswerScorer]] = {
+    "math": MathScorer,
+    "agieval_math": AgievalMathScorer,
+    "ifeval": IfevalScorer,
+}
 _TEXT_KEYS = {"kind": str, "extract": dict, "ignore_case": bool, "ignore_punctuation": bool, "remove": list}
 
 
@@ -24,7 +35,38 @@ def scorer_of(given: Mapping[str, Any] | None, where: str) -> AnswerScorer | Non
     kind = given.get("kind", "text")
     if kind == "text":
         return _text_scorer(given, where)
-    raise DataError(f"{where}: kind is {kind!r}, expected text.")
+    if kind == "code":
+        form = _check(given, where, {"kind": str, "form": str}).get("form")
+        if form not in CODE_FORMS:
+            raise DataError(f"{where}: form is {form!r}, expected one of {', '.join(CODE_FORMS)}.")
+        return ProgramScorer(form)
+    if kind not in _KINDS:
+        raise DataError(f"{where}: kind is {kind!r}, expected one of text, code, {', '.join(_KINDS)}.")
+    _check(given, where, {"kind": str})
+    return _KINDS[kind]()
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramScorer:
+    """Whether a written program passes its tests; it is run to see.
+
+    Attributes:
+        form: Which benchmark's tests they are.
+    """
+
+    form: str
+    metrics: tuple[str, ...] = ("pass@1",)
+    executes_code: bool = True
+
+    def score(self, text: str, row: Row, right: Sequence[str]) -> dict[str, float]:
+        """1 where all tests pass.
+
+        Raises:
+            UsageError: running programs was not allowed.
+        """
+        from gemcut.evaluate.code_answers import CodeScorer
+
+        return dict(CodeScorer(self.form).score(text, row))
 
 
 def _text_scorer(given: Mapping[str, Any], where: str) -> TextScorer:
@@ -57,4 +99,4 @@ def _check(given: Any, where: str, kinds: Mapping[str, type]) -> Mapping[str, An
     return given
 
 
-__all__ = ["scorer_of"]
+__all__ = ["ProgramScorer", "scorer_of"]

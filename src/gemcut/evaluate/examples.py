@@ -67,7 +67,9 @@ class ExampleSet:
         if self._each_its_own:
             return self._own(item)
         same = self.task.shots.same
-        key = None if same is None else str(item.row[same])
+        if same is None:
+            return self._fixed[None]
+        key = str(item.row[same])
         if key not in self._fixed:
             rows = [row for pool in self._pools for _, row in pool if str(row[same]) == key]
             self._check_number(len(rows), key)

@@ -58,7 +58,7 @@ def num_words(text: str) -> int:
 def bbh_prompt(row: Row) -> list[Row]:
     """The solved examples in a chain-of-thought prompt of BIG-Bench Hard."""
     _, *questions = row["prompt"].split("\n\nQ: ")
-    parts = [question.split("\nA: Let's think step by step.\n", 1) for question in questions]
+    parts = [re.split(r"\nA: Let's think step by step\.\s", question, maxsplit=1) for question in questions]
     return [{"task": row["task"], "input": question, "target": answer} for question, answer in parts]
 
 

@@ -26,7 +26,7 @@ _KEYS = {
     "continuation": str, "target": str, "delimiter": str, "separator": str, "stop": list, "max_tokens": int,
     "answer": dict, "subset": str, "labels": str, "aggregate": str, "parts": dict,
 }  # fmt: skip
-_DATA_KEYS = {"set": str, "file": str, "files": list, "only": str, "sha256": str, "join": str, "on": str}
+_DATA_KEYS = {"set": str, "file": str, "files": list, "only": str, "sha256": str, "join": str, "by": str}
 _SHOT_KEYS = {"files": list, "order": str, "same": str, "only": str, "process": str, "without_item": bool}
 _NEEDED = ("title", "kind", "data", "prompt")
 _TEMPLATES = {"prompt": Template, "description": Template, "continuation": Template, "target": Template,
@@ -100,8 +100,10 @@ def _part(given: Mapping[str, Any], changes: Any, name: str, where: str, folder:
 def _plain_task(given: Mapping[str, Any], name: str, where: str, folder: Path | None) -> Task:
     data = _data(given["data"], f"{where}, data", folder)
     scorer = scorer_of(given.get("answer"), f"{where}, answer")
-    lists = {key: tuple(map(str, given[key])) for key in ("notes", "fields", "stop") if key in given}
-    texts = {key: kind(given[key], f"{where}, {key}") for key, kind in _TEMPLATES.items() if key in given}
+    lists: dict[str, Any] = {key: tuple(map(str, given[key])) for key in ("notes", "fields", "stop") if key in given}
+    texts: dict[str, Any] = {
+        key: kind(given[key], f"{where}, {key}") for key, kind in _TEMPLATES.items() if key in given
+    }
     standard = scorer.metrics if scorer else ("acc",) if given["kind"] == "choices" else ("word_perplexity",)
     task = Task(
         name=name,
@@ -127,14 +129,14 @@ def _data(given: Mapping[str, Any], where: str, folder: Path | None) -> dict[str
     _check_keys(given, where, _DATA_KEYS)
     if "set" not in given or ("file" in given) == ("files" in given):
         raise DataError(f"{where}: names {', '.join(given) or 'nothing'}, expected set, and file or files.")
-    if ("join" in given) != ("on" in given):
-        raise DataError(f"{where}: has one of join and on, expected both or neither.")
+    if ("join" in given) != ("by" in given):
+        raise DataError(f"{where}: has one of join and by, expected both or neither.")
     own = folder is not None and given["set"] not in known_data_sets()
     return {
         "data_set": str(folder / given["set"]) if folder is not None and own else given["set"],
         "files": tuple(map(str, given.get("files", (given.get("file"),)))),
         "only": Expression(given["only"], f"{where}, only") if "only" in given else None,
-        "joined": (given["join"], given["on"]) if "join" in given else None,
+        "joined": (given["join"], given["by"]) if "join" in given else None,
         "sha256": given.get("sha256"),
     }
 
@@ -145,7 +147,7 @@ def _shots(given: Mapping[str, Any], where: str) -> ShotSource:
         raise DataError(f'{where}: the order is {given["order"]!r}, expected "random" or "first".')
     if given.get("process") not in (None, *EXAMPLES):
         raise DataError(f"{where}: process is {given['process']!r}, expected one of {', '.join(EXAMPLES)}.")
-    changes = {"files": tuple(map(str, given.get("files", ())))}
+    changes: dict[str, Any] = {"files": tuple(map(str, given.get("files", ())))}
     if "only" in given:
         changes["only"] = Expression(given["only"], f"{where}, only")
     return ShotSource(**{**given, **changes})
