@@ -284,9 +284,9 @@ CASES = [
         ["It is $\\boxed{2}$."],
     ),
     Case(
-        "agieval_en",
+        "agieval",
         {
-            **{file: [] for file in load_task("agieval_en").files},
+            **{file: [] for file in load_task("agieval").files},
             "sat-en.jsonl.gz": [
                 {
                     "passage": "A text.",
@@ -304,9 +304,9 @@ CASES = [
         shots=0,
     ),
     Case(
-        "agieval_en",
+        "agieval",
         {
-            **{file: [] for file in load_task("agieval_en").files},
+            **{file: [] for file in load_task("agieval").files},
             "math.jsonl.gz": [{"passage": None, "question": "So?", "options": None, "label": None, "answer": "2"}],
         },
         "",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gemcut.errors import DataError
 from gemcut.evaluate.agieval_math import AgievalMathScorer
-from gemcut.evaluate.data import Row
+from gemcut.evaluate.code_answers import PROGRAMS, CodeScorer
 from gemcut.evaluate.ifeval import IfevalScorer
 from gemcut.evaluate.math_scorer import MathScorer
 from gemcut.evaluate.metrics import Extraction, TextScorer
 from gemcut.evaluate.task import AnswerScorer
 
-CODE_FORMS = ("humaneval", "mbpp")
 _KINDS: Mapping[str, Callable[[], AnswerScorer]] = {
     "math": MathScorer,
     "agieval_math": AgievalMathScorer,
@@ -37,36 +35,13 @@ def scorer_of(given: Mapping[str, Any] | None, where: str) -> AnswerScorer | Non
         return _text_scorer(given, where)
     if kind == "code":
         form = _check(given, where, {"kind": str, "form": str}).get("form")
-        if form not in CODE_FORMS:
-            raise DataError(f"{where}: form is {form!r}, expected one of {', '.join(CODE_FORMS)}.")
-        return ProgramScorer(form)
+        if form not in PROGRAMS:
+            raise DataError(f"{where}: form is {form!r}, expected one of {', '.join(PROGRAMS)}.")
+        return CodeScorer(form)
     if kind not in _KINDS:
         raise DataError(f"{where}: kind is {kind!r}, expected one of text, code, {', '.join(_KINDS)}.")
     _check(given, where, {"kind": str})
     return _KINDS[kind]()
-
-
-@dataclasses.dataclass(frozen=True)
-class ProgramScorer:
-    """Whether a written program passes its tests; it is run to see.
-
-    Attributes:
-        form: Which benchmark's tests they are.
-    """
-
-    form: str
-    metrics: tuple[str, ...] = ("pass@1",)
-    executes_code: bool = True
-
-    def score(self, text: str, row: Row, right: Sequence[str]) -> dict[str, float]:
-        """1 where all tests pass.
-
-        Raises:
-            UsageError: running programs was not allowed.
-        """
-        from gemcut.evaluate.code_answers import CodeScorer
-
-        return dict(CodeScorer(self.form).score(text, row))
 
 
 def _text_scorer(given: Mapping[str, Any], where: str) -> TextScorer:
@@ -99,4 +74,4 @@ def _check(given: Any, where: str, kinds: Mapping[str, type]) -> Mapping[str, An
     return given
 
 
-__all__ = ["ProgramScorer", "scorer_of"]
+__all__ = ["scorer_of"]
