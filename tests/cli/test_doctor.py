@@ -33,6 +33,7 @@ FACTS = {
     },
     "starter": {"installed": True, "path": "starter.gguf", "sha256": "ab", "verified": True, "message": ""},
     "cache": {"path": "cache", "writable": True, "free_bytes": 5_000_000_000},
+    "sandbox": {"mechanism": None, "message": "namespaces: closed"},
     "problems": [],
 }
 
@@ -53,6 +54,7 @@ def test_findings_in_words(facts, invoke):
         "none; PyTorch then runs uncompiled",
         "verified, starter.gguf",
         "memory        16.00 GiB",
+        "code sandbox  none (namespaces: closed)",
     ):
         assert part in result.stdout
     assert result.stderr == ""

@@ -47,6 +47,7 @@ def test_facts_of_a_working_machine(probes, monkeypatch, tmp_path):
     assert facts["cache"]["path"] == str(tmp_path / "not" / "yet")
     assert facts["cache"]["writable"]
     assert facts["cache"]["free_bytes"] > 0
+    assert facts["sandbox"]["mechanism"] or facts["sandbox"]["message"]
 
 
 def test_native_engine_tells_what_it_finds():

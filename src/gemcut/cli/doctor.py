@@ -58,6 +58,7 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
         "starter": f"{state}" + (f", {starter['path']}" if starter["path"] else ""),
         "cache": f"{cache['path']} ({'writable' if cache['writable'] else 'NOT writable'}, "
         f"{size_in_words(cache['free_bytes'])} free)",
+        "code sandbox": facts["sandbox"]["mechanism"] or f"none ({facts['sandbox']['message']})",
         "engines": engines,
         "packages": {name: version or "not installed" for name, version in facts["packages"].items()},
         "problems": "; ".join(facts["problems"]) or "none",

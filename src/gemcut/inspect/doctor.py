@@ -17,6 +17,7 @@ from typing import Any
 
 from gemcut.engine import engine_facts, is_built
 from gemcut.errors import GemcutError
+from gemcut.evaluate.sandbox import available
 from gemcut.hub import cache_folder, verify_starter
 
 PROBE_SECONDS = 120.0
@@ -57,7 +58,8 @@ def doctor() -> dict[str, Any]:
 
     Returns:
         A JSON-able dict: gemcut, python, executable, system, memory_bytes, cpu, compiler, packages (None: not
-        installed), engines, starter, cache, problems (what keeps Gemcut from working here; empty when nothing does).
+        installed), engines, starter, cache, sandbox (what closes in the programs that `gemcut eval` runs; mechanism
+        None: nothing, and why), problems (what keeps Gemcut from working here; empty when nothing does).
     """
     import gemcut
 
@@ -77,6 +79,7 @@ def doctor() -> dict[str, Any]:
         "engines": engines,
         "starter": starter,
         "cache": _cache(),
+        "sandbox": {"mechanism": available().mechanism, "message": available().reason},
     }
     return facts | {"problems": _problems(facts)}
 
