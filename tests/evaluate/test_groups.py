@@ -8,7 +8,13 @@ import pytest
 from synthetic_runs import card_tasks
 
 from gemcut.errors import DataError, MissingExtraError, NotFoundError
-from gemcut.evaluate.groups import Group, group_figures, load_groups, published_means
+from gemcut.evaluate import groups
+from gemcut.evaluate.groups import Group, load_groups, published_means
+from gemcut.evaluate.statistics import Interval
+
+
+def group_figures(given, tasks, intervals=None):
+    return groups.group_figures(given, tasks, intervals or {})
 
 
 def facts(tasks):
@@ -16,8 +22,8 @@ def facts(tasks):
 
 
 def test_own_groups_are_the_four_of_the_announcement():
-    groups = {group.name: group.members for group in load_groups()}
-    assert groups == {
+    found = {group.name: group.members for group in load_groups()}
+    assert found == {
         "question answering": ("boolq", "commonsense_qa", "openbookqa", "triviaqa", "nq_open"),
         "reasoning": (
             "hellaswag", "piqa", "social_iqa", "winogrande", "arc_easy", "arc_challenge", "bbh", "agieval",
@@ -61,8 +67,15 @@ def test_mean_and_error_are_propagated():
     assert found.members_in_words() == "BoolQ, WinoGrande"
     assert found.value == pytest.approx(sum(values) / 2)
     assert found.stderr == pytest.approx((errors[0] ** 2 + errors[1] ** 2) ** 0.5 / 2)
-    assert found.interval.method == "normal"
-    assert found.interval.high - found.value == pytest.approx(1.96 * found.stderr, rel=1e-3)
+    assert found.interval is None  # that of neither is known
+    given = {
+        name: Interval(value - 2, value + 3, "Wilson")
+        for name, value in zip(("boolq", "winogrande"), values, strict=True)
+    }
+    (found,) = group_figures([Group("two", ("boolq", "winogrande"))], tasks, given)
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        (found.value - 2 / 2**0.5, found.value + 3 / 2**0.5)
+    )
 
 
 def test_benchmark_is_found_under_its_other_task():

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 from synthetic_runs import card_tasks, task_facts, write_run
 
 from gemcut.evaluate.report import build_report
-from gemcut.evaluate.report_table import print_report
+from gemcut.evaluate.report_table import report_text
 from gemcut.evaluate.run_folder import read_run
 
 
 @pytest.fixture
-def printed(monkeypatch):
+def printed():
     """The lines of a report at a width."""
-
-    def lines(report, width=80):
-        monkeypatch.setenv("COLUMNS", str(width))
-        out = io.StringIO()
-        print_report(report, out)
-        return out.getvalue().splitlines()
-
-    return lines
+    return lambda report, width=80: report_text(report, width).splitlines()
 
 
 def test_table_fits_80_columns_and_says_all(card_run, printed):
@@ -38,7 +29,7 @@ def test_table_fits_80_columns_and_says_all(card_run, printed):
     assert "Published: Gemma 3 270M (the model's name is 'starter')." in text
     assert "within 2 standard errors + 1.0 point for quantised weights" in text
     assert "Published figures were not measured here." in text
-    assert "Intervals of 95 %: Wilson; of groups normal." in text
+    assert "Intervals of 95 %: Wilson; those of groups are combined from them." in text
 
 
 def test_reason_of_another_setting(tmp_path, printed):

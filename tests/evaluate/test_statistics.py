@@ -152,3 +152,34 @@ def test_mean_of_figures_is_what_simulation_gives():
     generator = np.random.default_rng(0)
     drawn = np.mean([generator.normal(0, s, 200_000) for s in (0.03, 0.04, 0.12)], axis=0)
     assert statistics.mean_of_figures([0, 0, 0], [0.03, 0.04, 0.12])[1] == pytest.approx(drawn.std(), rel=0.02)
+
+
+def test_interval_of_a_mean_is_the_normal_one_far_from_the_ends():
+    """Wilson's intervals of large counts are the normal ones, and so is what they give together."""
+    counts = [(4000, 10000), (2500, 5000)]
+    values = [right / n for right, n in counts]
+    found = statistics.mean_of_intervals(values, [statistics.wilson_interval(*each) for each in counts])
+    errors = [(value * (1 - value) / n) ** 0.5 for value, (_, n) in zip(values, counts, strict=True)]
+    centre, stderr = statistics.mean_of_figures(values, errors)
+    expected = statistics.normal_interval(centre, stderr)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=2e-4)
+    assert found.method == "combined"
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=5))
+def test_interval_of_a_mean_stays_inside_0_and_1(counts):
+    intervals = [statistics.wilson_interval(right, 20) for right in counts]
+    found = statistics.mean_of_intervals([right / 20 for right in counts], intervals)
+    assert -1e-12 <= found.low <= sum(counts) / len(counts) / 20 <= found.high <= 1 + 1e-12
+    assert statistics.mean_of_intervals([0.5, 0.5], [statistics.wilson_interval(1, 2), None]) is None
+
+
+def test_interval_of_a_mean_holds_the_truth_in_95_of_100_measurements():
+    generator = np.random.default_rng(0)
+    truths, n, held = (0.97, 0.5, 0.2), 60, 0
+    for _ in range(2000):
+        rights = [int(generator.binomial(n, truth)) for truth in truths]
+        intervals = [statistics.wilson_interval(right, n) for right in rights]
+        found = statistics.mean_of_intervals([right / n for right in rights], intervals)
+        held += found.low <= sum(truths) / 3 <= found.high
+    assert held / 2000 == pytest.approx(0.95, abs=0.012)

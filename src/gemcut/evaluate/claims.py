@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gemcut.evaluate.groups import Group, group_figures, load_groups, published_means
+from gemcut.evaluate.groups import Group, load_groups, published_means
 from gemcut.evaluate.published import (
     BASELINES,
     benchmark_title,
@@ -117,29 +117,24 @@ class _Rows:
     def __init__(self, run: RunFolder | None, groups: Sequence[Group]) -> None:
         from gemcut.evaluate.report import build_report
 
-        self._groups = {group.name: group for group in groups}
-        self._tasks = {each["name"]: each["metrics"] for each in build_report(run, "none")["tasks"]} if run else {}
-        self._means = {each.group.name: each for each in group_figures(groups, run.tasks if run else {})}
+        self._members = {group.name: group.members for group in groups}
+        report = build_report(run, "none") if run else {"tasks": [], "groups": []}
+        self._tasks = {each["name"]: each["metrics"] for each in report["tasks"]}
+        self._means = {each["name"]: each for each in report["groups"]}
 
     def benchmark(self, key: str) -> Evidence:
         published = {column: scores_of(column, key)[0].score for column in BASELINES}
         task = next((self._tasks[name] for name in tasks_of(key) if name in self._tasks), None)
-        keys = ("metric", "value", "stderr", "low", "high")
-        return Evidence(benchmark_title(key), published, {name: task[0][name] for name in keys} if task else None)
+        return Evidence(benchmark_title(key), published, _measured(task[0]) if task else None)
 
     def group(self, name: str) -> Evidence:
-        members, figure = self._groups[name].members, self._means[name]
-        measured = None
-        if figure.value is not None and figure.is_complete:
-            ends = (figure.interval.low, figure.interval.high) if figure.interval else (None, None)
-            measured = {
-                "metric": "mean",
-                "value": figure.value,
-                "stderr": figure.stderr,
-                "low": ends[0],
-                "high": ends[1],
-            }
-        return Evidence(name, published_means(members), measured)
+        found = self._means.get(name)
+        measured = _measured({**found, "metric": "mean"}) if found and found["is_complete"] else None
+        return Evidence(name, published_means(self._members[name]), measured)
+
+
+def _measured(figure: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: figure[key] for key in ("metric", "value", "stderr", "low", "high")}
 
 
 def _llama_claim(rows: _Rows) -> Claim:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gemcut.errors import DataError, MissingExtraError
 from gemcut.evaluate.published import BASELINES, benchmark_title, scores_of, tasks_of
-from gemcut.evaluate.statistics import Interval, mean_of_figures, normal_interval
+from gemcut.evaluate.statistics import Interval, mean_of_figures, mean_of_intervals
 from gemcut.files import read_bytes
 
 MAX_GROUPS_BYTES = 1 << 20
@@ -91,17 +91,20 @@ def load_groups(path: Path | None = None) -> list[Group]:
     return [Group(str(name), tuple(members)) for name, members in given.items()]
 
 
-def group_figures(groups: Sequence[Group], tasks: Mapping[str, Any]) -> list[GroupFigure]:
+def group_figures(
+    groups: Sequence[Group], tasks: Mapping[str, Any], intervals: Mapping[str, Interval | None]
+) -> list[GroupFigure]:
     """The groups' means of a run.
 
     Args:
         groups: See `load_groups`.
         tasks: Facts of the tasks, as in results.json; the primary metric of each counts.
+        intervals: Of those metrics, in points, by task.
     """
-    return [_figure(group, tasks) for group in groups]
+    return [_figure(group, tasks, intervals) for group in groups]
 
 
-def _figure(group: Group, tasks: Mapping[str, Any]) -> GroupFigure:
+def _figure(group: Group, tasks: Mapping[str, Any], intervals: Mapping[str, Interval | None]) -> GroupFigure:
     measured: dict[str, str] = {}
     for member in group.members:
         task = next((name for name in (member, *tasks_of(member)) if name in tasks), None)
@@ -109,12 +112,9 @@ def _figure(group: Group, tasks: Mapping[str, Any]) -> GroupFigure:
             measured[member] = task
     missing = tuple(member for member in group.members if member not in measured)
     figures = [_primary(tasks[task]) for task in measured.values()]
-    value, stderr = (
-        mean_of_figures([100 * each["value"] for each in figures], [_points(each["stderr"]) for each in figures])
-        if figures
-        else (None, None)
-    )
-    interval = normal_interval(value, stderr) if value is not None and stderr is not None else None
+    points = [100 * figure["value"] for figure in figures]
+    value, stderr = mean_of_figures(points, [_points(each["stderr"]) for each in figures]) if points else (None, None)
+    interval = mean_of_intervals(points, [intervals.get(task) for task in measured.values()]) if points else None
     published = published_means(tuple(measured) or group.members)
     return GroupFigure(group, measured, missing, value, stderr, interval, published)
 

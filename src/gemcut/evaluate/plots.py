@@ -63,6 +63,8 @@ def group_bars(report: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
     width = 0.86 / (len(baselines) + 1)
     for index, (key, title) in enumerate(baselines.items()):
         places = [(place, group["published"][key]) for place, group in enumerate(groups) if key in group["published"]]
+        if not places:
+            continue
         offset = (index - len(baselines) / 2) * width
         bars = axes.bar(
             [place + offset for place, _ in places], [value for _, value in places], width * 0.92,
@@ -148,14 +150,14 @@ def _forest_row(axes: Axes, place: int, task: Mapping[str, Any], theme: Theme) -
     own = task["published"][0]["column"] if task["published"] else None
     for key, score in task["baselines"].items():
         if key != own:
-            axes.plot(score, place, _MARKERS[key], color=theme.columns[key], markersize=5, zorder=2)
+            axes.plot(score, place, _MARKERS[key], color=theme.columns[key], markersize=5, zorder=4)
     if metric["low"] is not None:
         axes.plot([metric["low"], metric["high"]], [place, place], color=theme.measured, linewidth=2.4, zorder=3)
-    axes.plot(metric["value"], place, "o", color=theme.measured, markersize=6.5, zorder=4)
+    axes.plot(metric["value"], place, "o", color=theme.measured, markersize=6.5, zorder=5)
     for found in task["published"][:1]:
         axes.plot(
             found["score"], place, "D", markerfacecolor="none", markeredgecolor=theme.own, markeredgewidth=1.6,
-            markersize=8.5, zorder=5,
+            markersize=8.5, zorder=6,
         )  # fmt: skip
 
 
@@ -187,7 +189,7 @@ def _forest_legend(report: Mapping[str, Any], used: Sequence[str], own: str | No
 
 
 def _row_name(task: Mapping[str, Any]) -> str:
-    title = _short(task["title"], 26)
+    title = textwrap.shorten(task["title"], 28, placeholder="…")
     return f"{title}\n{task['num_shots']}-shot, {task['metrics'][0]['metric']}"
 
 

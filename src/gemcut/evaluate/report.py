@@ -57,7 +57,7 @@ def build_report(run: RunFolder, published: str | None = None, groups: Path | No
         },
         "baselines": {key: published_scores.columns()[key].title for key in published_scores.BASELINES},
         "tasks": tasks,
-        "groups": [_group(each) for each in group_figures(load_groups(groups), run.tasks)],
+        "groups": [_group(each) for each in group_figures(load_groups(groups), run.tasks, _primary_intervals(tasks))],
         "verdicts": _counted([each["published"][0]["verdict"] for each in tasks if each["published"]]),
     }
 
@@ -179,6 +179,16 @@ def figure_interval(figure: Mapping[str, Any], values: Sequence[float]) -> Inter
     if len(values) == figure["num_items"] and values and math.isclose(mean(values), figure["value"], abs_tol=1e-9):
         return mean_interval(values)
     return None if figure["stderr"] is None else normal_interval(figure["value"], figure["stderr"])
+
+
+def _primary_intervals(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Interval | None]:
+    """By task, the interval of its primary metric, in points."""
+    found: dict[str, Interval | None] = {}
+    for task in tasks:
+        metric = next(each for each in task["metrics"] if each["metric"] == task["primary_metric"])
+        known = metric["interval"] is not None
+        found[task["name"]] = Interval(metric["low"], metric["high"], metric["interval"]) if known else None
+    return found
 
 
 def _subsets(task: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from gemcut.evaluate.published import points_text
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 STYLES = {"reproduced": "green", "above": "cyan", "below": "red", "not comparable": "yellow"}
 
 
-def print_report(report: Mapping[str, Any], file: IO[str] | None = None) -> None:
-    """Print the tables of a report; `file` is standard output unless given."""
+def report_text(report: Mapping[str, Any], width: int = 80) -> str:
+    """The tables of a report as plain text, with lines of at most `width` characters."""
     from rich.console import Console
 
-    console = Console(file=file, highlight=False)
+    out = io.StringIO()
+    _print(report, Console(file=out, width=width, highlight=False, force_terminal=False, force_jupyter=False))
+    return out.getvalue()
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """Print the tables of a report on standard output, in colours on a terminal."""
+    from rich.console import Console
+
+    _print(report, Console(highlight=False))
+
+
+def _print(report: Mapping[str, Any], console: Console) -> None:
     console.print(task_table(report))
     for line in _reasons(report):
         console.print(line, style="dim", markup=False)
@@ -95,15 +109,21 @@ def interval_text(metric: Mapping[str, Any]) -> str:
 
 def closing_lines(report: Mapping[str, Any]) -> list[str]:
     """What the figures were compared with, by which rules."""
-    column, methods = report["published_column"], sorted({
-        metric["interval"] for task in report["tasks"] for metric in task["metrics"] if metric["interval"]
-    })  # fmt: skip
-    points = " + 1.0 point for quantised weights" if report["is_quantised"] else ""
-    lines = [f"Published: {column['title'] or 'nothing to compare with'} ({column['why']})."]
-    if column["title"]:
-        lines.append(f"Reproduced: within 2 standard errors{points}. Published figures were not measured here.")
+    column = report["published_column"]
+    compared = any(task["published"] for task in report["tasks"])
+    methods = {metric["interval"] for task in report["tasks"] for metric in task["metrics"]} - {None}
+    if column["title"] is None:
+        lines = [f"Published: nothing to compare with ({column['why']})."]
+    elif not compared:
+        lines = [f"Published: no scores of {column['title']} for these tasks ({column['why']})."]
+    else:
+        points = " + 1.0 point for quantised weights" if report["is_quantised"] else ""
+        lines = [
+            f"Published: {column['title']} ({column['why']}).",
+            f"Reproduced: within 2 standard errors{points}. Published figures were not measured here.",
+        ]
     if methods:
-        lines.append(f"Intervals of 95 %: {', '.join(methods)}; of groups normal.")
+        lines.append(f"Intervals of 95 %: {', '.join(sorted(methods))}; those of groups are combined from them.")
     return lines
 
 

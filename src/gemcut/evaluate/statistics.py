@@ -19,7 +19,7 @@ class Interval:
 
     Attributes:
         low, high: Its ends, both included, in the figure's own unit.
-        method: "Wilson", "bootstrap" or "normal".
+        method: "Wilson", "bootstrap" or "normal"; "combined" of a mean of figures that have intervals.
     """
 
     low: float
@@ -129,6 +129,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         corrected[index] = largest
     return corrected
+
+
+def mean_of_intervals(values: Sequence[float], intervals: Sequence[Interval | None]) -> Interval | None:
+    """Interval of the mean of independent figures, from theirs; None where one has none.
+
+    The distances to the low ends are added as errors are, and so are those to the high ends, so that an interval near 0
+    or 100 % keeps its shape.
+
+    Source: Zou and Donner 2008, "Construction of confidence limits about effect measures", the method of variance
+    estimates recovery.
+    """
+    known = [each for each in intervals if each is not None]
+    if len(known) < len(values):
+        return None
+    below = math.sqrt(math.fsum((value - each.low) ** 2 for value, each in zip(values, known, strict=True)))
+    above = math.sqrt(math.fsum((each.high - value) ** 2 for value, each in zip(values, known, strict=True)))
+    centre = mean(values)
+    return Interval(centre - below / len(values), centre + above / len(values), "combined")
 
 
 def mean_of_figures(values: Sequence[float], stderrs: Sequence[float | None]) -> tuple[float, float | None]:
