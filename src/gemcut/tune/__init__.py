@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: data, the training step of each backend, runs that can be resumed, adapters."""
