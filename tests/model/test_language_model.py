@@ -167,6 +167,85 @@ def test_prefill_in_parts_with_rows_that_get_nothing(model):
         np.testing.assert_allclose(found[row], expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.fixture
+def computed(model, monkeypatch):
+    """Tokens of each call that computes some, in order."""
+    counts: list[int] = []
+    prefill = model._runner.prefill
+
+    def counted(layers, token_ids, starts, lengths, previous):
+        counts.append(int(lengths.sum()))
+        return prefill(layers, token_ids, starts, lengths, previous)
+
+    monkeypatch.setattr(model._runner, "prefill", counted)
+    return counts
+
+
+@pytest.mark.keras
+def test_what_new_sequences_begin_with_is_computed_once(model, computed):
+    shared, ends = ids(70, seed=4), [ids(n, seed=n) for n in (3, 9, 5)]
+    cache = started(model, *[shared + end for end in ends])
+    assert computed == [70, 17]
+    assert cache.num_reused == [0, 70, 70]
+    assert cache.token_ids == [shared + end for end in ends]
+    found = next_logprobs(model, cache)
+    again = started(model, *[shared + end for end in ends])
+    assert (computed[2:], again.num_reused) == ([17], [70, 70, 70])
+    for row, end in enumerate(ends):
+        expected = log_softmax(model.logits(shared + end))[-1]
+        np.testing.assert_allclose(found[row], expected, rtol=0, atol=TOLERANCE)
+    assert decode(model, again, 5).token_ids[:, 0].tolist() == found.argmax(axis=-1).tolist()
+
+
+@pytest.mark.keras
+def test_equal_prompts_leave_their_last_token_to_compute(model, computed):
+    cache = started(model, *[ids(40, seed=5)] * 3)
+    assert (computed, cache.num_reused) == ([39, 3], [0, 39, 39])
+    assert len({tuple(row) for row in decode(model, cache, 6).token_ids.tolist()}) == 1
+
+
+@pytest.mark.keras
+def test_a_little_more_in_common_does_not_displace_what_is_known(model, computed):
+    shared = ids(70, seed=6)
+    started(model, [*shared, 1], [*shared, 2])
+    for more, counts in ((ids(20, seed=7), [42]), (ids(64, seed=8), [64, 2]), ([], [70, 2])):
+        computed.clear()
+        started(model, [*shared, *more, 1], [*shared, *more, 2])
+        assert computed == counts
+
+
+@pytest.mark.keras
+def test_sequences_that_have_begun_or_are_alone_share_nothing(model, computed):
+    cache = started(model, ids(30))
+    model.prefill(cache, [ids(30)])
+    cache = model.new_cache(2, 100)
+    model.prefill(cache, [ids(30), []])
+    model.prefill(cache, [ids(30), ids(30)])
+    assert computed == [30, 30, 30, 60]
+
+
+@pytest.mark.keras
+def test_a_context_that_several_choices_share_is_computed_once(model, computed):
+    context, other = ids(20, seed=9), ids(25, seed=10)
+    texts = [[*context, 1, 2], [*context, 3, 2, 1], [*other, 1, 2], [*context, 4, 4]]
+    scores = model.score_continuations(texts, [2, 3, 2, 2])
+    assert computed == [19 + 24, 2 + 3 + 2 + 2]
+    for text, count, score in zip(texts, (2, 3, 2, 2), scores, strict=True):
+        expected = log_softmax(model.logits(text))[np.arange(len(text) - count - 1, len(text) - 1), text[-count:]]
+        np.testing.assert_allclose(score.logprobs, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.keras
+def test_a_beginning_that_could_not_be_computed_is_not_taken_for_known(model, monkeypatch):
+    prompts = [[*ids(50, seed=11), 1], [*ids(50, seed=11), 2]]
+    with monkeypatch.context() as patch:
+        patch.setattr(model._runner, "prefill", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            started(model, *prompts)
+    expected = log_softmax(model.logits(prompts[1]))[-1]
+    np.testing.assert_allclose(next_logprobs(model, started(model, *prompts))[1], expected, rtol=0, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize(
     "options",
     [

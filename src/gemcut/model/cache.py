@@ -31,6 +31,7 @@ class KerasKVCache:
         pending: int32 (rows,), tokens chosen but not yet in `layers`; None right after a prefill.
         token_ids: Every token of each sequence, in order.
         answer_starts: Where in `token_ids` each sequence's answer began: after its last prefill.
+        num_reused: Tokens of each sequence's prompt that another one of its batch, or of the last, computed.
     """
 
     batch_size: int
@@ -41,6 +42,7 @@ class KerasKVCache:
     pending: np.ndarray | None
     token_ids: list[list[int]]
     answer_starts: list[int]
+    num_reused: list[int]
 
     @property
     def rows(self) -> int:
@@ -51,8 +53,3 @@ class KerasKVCache:
     def lengths(self) -> np.ndarray:
         """int32 (B,), tokens of each sequence seen so far."""
         return np.array([len(row) for row in self.token_ids], np.int32)
-
-    @property
-    def num_reused(self) -> list[int]:
-        """Of each sequence's prompt; these engines compute all of it."""
-        return [0] * self.batch_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,11 +14,11 @@ from gemcut.interfaces import ContinuationScore, DecodedTokens, SamplingOptions,
 from gemcut.model.cache import MIN_CAPACITY, KerasKVCache, bucket
 from gemcut.model.decoder import Decoder
 from gemcut.model.sampling import SamplingVariant, sampling_arrays
+from gemcut.model.shared_start import SharedStart, branched
 
 CHUNK_TOKENS = {"cpu": 512}  # longest prefill chunk; accelerators take OTHER_CHUNK_TOKENS
 OTHER_CHUNK_TOKENS = 2048
 MIN_CHUNK_TOKENS = 16
-MIN_SHARED_TOKENS = 16  # of a beginning that is worth a cache of its own
 SCORED_TEXTS = 32  # computed together
 SCORED_ROWS = 128  # rows of logits computed at once: 128 MiB in float32 for a vocabulary of 262,144
 
@@ -47,7 +46,7 @@ class KerasLanguageModel:
         self._decoder: Decoder | None = decoder
         self.device: str = self._runner.device
         self.num_threads: int = self._runner.num_threads
-        self._start: KerasKVCache | None = None  # what the last scored texts had in common
+        self._start = SharedStart(self._new_alone, self._append_alone)
         self._chunk_tokens = CHUNK_TOKENS.get(self.device, OTHER_CHUNK_TOKENS)
 
     @property
@@ -65,10 +64,7 @@ class KerasLanguageModel:
     def new_cache(self, batch_size: int, max_tokens: int) -> KerasKVCache:
         """See `gemcut.interfaces.LanguageModel.new_cache`; both numbers are rounded up to compiled sizes."""
         self._check_open()
-        limit = self.config.max_position_embeddings
-        if max_tokens > limit:
-            raise ContextLengthError(f"{max_tokens} tokens were asked for, but the model's context is {limit} tokens.")
-        rows, capacity = bucket(batch_size), min(bucket(max_tokens, MIN_CAPACITY), bucket(limit))
+        rows, capacity = bucket(batch_size), self._capacity(max_tokens)
         return KerasKVCache(
             batch_size=batch_size,
             capacity=capacity,
@@ -78,13 +74,48 @@ class KerasLanguageModel:
             pending=None,
             token_ids=[[] for _ in range(batch_size)],
             answer_starts=[0] * batch_size,
+            num_reused=[0] * batch_size,
         )
 
+    def _capacity(self, max_tokens: int) -> int:
+        """Tokens that a cache for so many has room for: a compiled size.
+
+        Raises:
+            ContextLengthError: the model takes fewer.
+        """
+        limit = self.config.max_position_embeddings
+        if max_tokens > limit:
+            raise ContextLengthError(f"{max_tokens} tokens were asked for, but the model's context is {limit} tokens.")
+        return min(bucket(max_tokens, MIN_CAPACITY), bucket(limit))
+
     def prefill(self, cache: KerasKVCache, token_ids: Sequence[Sequence[int]]) -> None:
-        """See `gemcut.interfaces.LanguageModel.prefill`."""
-        for _ in self._prefill_chunks(cache, token_ids):
+        """See `gemcut.interfaces.LanguageModel.prefill`; what new sequences all begin with is computed once."""
+        self._check_open()
+        rows = self._checked_rows(cache, token_ids)
+        if cache.batch_size > 1 and not cache.lengths.any() and all(rows):
+            rows = self._after_start(cache, rows)
+        for _ in self._prefill_chunks(cache, rows):
             pass  # only the cache matters here, not the hidden states
         self._runner.wait(cache.last_hidden)
+
+    def _after_start(self, cache: KerasKVCache, rows: list[list[int]]) -> list[list[int]]:
+        """What of new sequences is left to compute once each has what all begin with; the last token is always left."""
+        start, num_new = self._start.of([row[:-1] for row in rows], cache.capacity)
+        known = start.token_ids[0]
+        if known:
+            branch = branched(start, [0] * cache.batch_size, self._runner.no_hidden)
+            cache.layers, cache.stored, cache.token_ids = branch.layers, branch.stored, branch.token_ids
+            cache.num_reused = [len(known) - num_new, *[len(known)] * (cache.batch_size - 1)]
+        return [row[len(known) :] for row in rows]
+
+    def _new_alone(self, capacity: int) -> KerasKVCache:
+        """An empty cache of one sequence, as large as others of that capacity."""
+        return self.new_cache(1, min(capacity, self.config.max_position_embeddings))
+
+    def _append_alone(self, cache: KerasKVCache, token_ids: list[int]) -> None:
+        """Compute tokens of a cache of one sequence."""
+        for _ in self._prefill_chunks(cache, [token_ids]):
+            pass
 
     def decode(
         self,
@@ -151,14 +182,29 @@ class KerasLanguageModel:
         firsts = first_scored(token_ids, num_scored)
         if not firsts:
             return []
-        start = self._shared_start(token_ids, firsts)
+        capacity = self._capacity(max(len(row) for row in token_ids))
+        start, _ = self._start.of([row[: first - 1] for row, first in zip(token_ids, firsts, strict=True)], capacity)
         scores: list[ContinuationScore] = []
         for begin in range(0, len(token_ids), SCORED_TEXTS):
             group = slice(begin, begin + SCORED_TEXTS)
-            rests = [row[len(start.token_ids[0]) : -1] for row in token_ids[group]]
-            chunks = self._prefill_chunks(self._branched(start, len(rests)), rests)
-            scores += self._scores(chunks, token_ids[group], firsts[group])
+            cache = self._after_contexts(start, token_ids[group], firsts[group])
+            rests = [row[len(known) : -1] for row, known in zip(token_ids[group], cache.token_ids, strict=True)]
+            scores += self._scores(self._prefill_chunks(cache, rests), token_ids[group], firsts[group])
         return scores
+
+    def _after_contexts(
+        self, start: KerasKVCache, token_ids: Sequence[Sequence[int]], firsts: Sequence[int]
+    ) -> KerasKVCache:
+        """A cache of texts that go on from `start`; with all before the scored tokens, where several share that."""
+        num_known = len(start.token_ids[0])
+        contexts = [tuple(row[num_known : first - 1]) for row, first in zip(token_ids, firsts, strict=True)]
+        places = {context: place for place, context in enumerate(dict.fromkeys(contexts))}
+        if len(places) == len(contexts):
+            return branched(start, [0] * len(contexts), self._runner.no_hidden)
+        cache = branched(start, [0] * len(places), self._runner.no_hidden)
+        for _ in self._prefill_chunks(cache, list(places)):
+            pass
+        return branched(cache, [places[context] for context in contexts], self._runner.no_hidden)
 
     def _scores(
         self, chunks: Iterator[Chunk], token_ids: Sequence[Sequence[int]], firsts: Sequence[int]
@@ -185,34 +231,6 @@ class KerasLanguageModel:
                     greedy[row] &= bool(is_best)
         return [ContinuationScore(*each) for each in zip(scores, greedy, strict=True)]
 
-    def _shared_start(self, token_ids: Sequence[Sequence[int]], firsts: Sequence[int]) -> KerasKVCache:
-        """A cache of one sequence: what all texts have in common before the token that comes before the scored ones."""
-        beginnings = [list(row[: first - 1]) for row, first in zip(token_ids, firsts, strict=True)]
-        low, high = min(beginnings), max(beginnings)  # what these two share, all between them do
-        count = next((i for i, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
-        shared = low[:count] if count >= MIN_SHARED_TOKENS else []
-        longest = max(len(row) for row in token_ids)
-        start = self._start
-        if start is None or start.token_ids[0] != shared or start.capacity < longest:
-            start = self._start = self.new_cache(1, longest)
-            self.prefill(start, [shared])
-        return start
-
-    def _branched(self, start: KerasKVCache, batch_size: int) -> KerasKVCache:
-        """A cache of several sequences that all begin with the one of `start`, which stays as it is."""
-        rows, shared = bucket(batch_size), start.token_ids[0]
-        stored = np.zeros(rows, np.int32)
-        stored[:batch_size] = len(shared)
-        return dataclasses.replace(
-            start,
-            batch_size=batch_size,
-            layers=keras.tree.map_structure(lambda array: _repeated(array, rows), start.layers),
-            stored=stored,
-            last_hidden=self._runner.no_hidden(rows),
-            token_ids=[list(shared) for _ in range(batch_size)],
-            answer_starts=[0] * batch_size,
-        )
-
     def hidden_states(self, token_ids: Sequence[int]) -> np.ndarray:
         """See `gemcut.interfaces.LanguageModel.hidden_states`."""
         chunks = self._hidden_chunks([token_ids])
@@ -220,7 +238,8 @@ class KerasLanguageModel:
 
     def close(self) -> None:
         """Free the weights; later calls raise."""
-        self._decoder = self._runner = self._start = None
+        self._decoder = self._runner = None
+        self._start = SharedStart(self._new_alone, self._append_alone)
 
     def _hidden_chunks(self, token_ids: Sequence[Sequence[int]]) -> Iterator[Chunk]:
         longest = max((len(row) for row in token_ids), default=0)
@@ -232,6 +251,10 @@ class KerasLanguageModel:
         """Prefill chunk by chunk; yields hidden states (rows, T, D), starts and counts (rows,) of each."""
         self._check_open()
         rows = self._checked_rows(cache, token_ids)
+        for index, row in enumerate(rows):
+            cache.token_ids[index] += row
+            if row:
+                cache.answer_starts[index] = len(cache.token_ids[index])
         if cache.pending is not None:  # chosen tokens enter the cache with what follows them
             rows = [[int(token), *row] for token, row in zip(cache.pending, rows, strict=False)]
             cache.last_hidden, cache.pending = self._runner.no_hidden(cache.rows), None
@@ -261,10 +284,6 @@ class KerasLanguageModel:
             total = len(known) + len(row)
             if total > cache.capacity:
                 raise ContextLengthError(f"a sequence of {total} tokens does not fit the cache of {cache.capacity}.")
-        for index, row in enumerate(rows):  # only now that all are known to fit: a refused call changes nothing
-            cache.token_ids[index] += row
-            if row:
-                cache.answer_starts[index] = len(cache.token_ids[index])
         return rows
 
     def _check_decode(self, cache: KerasKVCache, num_steps: int, mask: np.ndarray | None) -> None:
@@ -299,11 +318,6 @@ class KerasLanguageModel:
     def _check_open(self) -> None:
         if self._runner is None:
             raise BackendError("model: it was closed, so its weights are gone. Load it again.")
-
-
-def _repeated(array: Any, rows: int) -> Any:
-    """(rows, ...) out of (1, ...), in memory of its own: a runner may write into it, or give it away."""
-    return keras.ops.copy(keras.ops.repeat(array, rows, axis=0))
 
 
 def _row_groups(rows: np.ndarray) -> Iterator[np.ndarray]:
