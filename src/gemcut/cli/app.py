@@ -8,12 +8,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from gemcut.cli import eval as eval_command
+from gemcut.cli import eval_claims, eval_compare, eval_report
 from gemcut.cli.bench import bench
 from gemcut.cli.calibrate import calibrate
 from gemcut.cli.chat import chat
 from gemcut.cli.check_licence import check_licence
 from gemcut.cli.convert import convert
 from gemcut.cli.doctor import doctor
+from gemcut.cli.eval_claims import EXAMPLES as CLAIMS_EXAMPLES
+from gemcut.cli.eval_claims import claims
+from gemcut.cli.eval_compare import EXAMPLES as COMPARE_EXAMPLES
+from gemcut.cli.eval_compare import compare
+from gemcut.cli.eval_report import EXAMPLES as REPORT_EXAMPLES
+from gemcut.cli.eval_report import report
 from gemcut.cli.models import models
 from gemcut.cli.output import print_error
 from gemcut.cli.plan import plan
@@ -47,6 +55,11 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 class Commands(TyperGroup):
     """The sub-commands; one that a later version brings is told from one that never was."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments begin with: one of two words, such as `eval compare`, where there is one."""
+        two_words = " ".join(args[:2])
+        return super().resolve_command(ctx, [two_words, *args[2:]] if two_words in self.commands else args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command called `cmd_name`.
@@ -184,6 +197,13 @@ app.command("calibrate", epilog=CALIBRATE_EXAMPLES, context_settings=_CONTEXT)(c
 app.command("convert", epilog=CONVERT_EXAMPLES, context_settings=_CONTEXT)(convert)
 app.command("verify", epilog=VERIFY_EXAMPLES, context_settings=_CONTEXT)(verify)
 app.command("plan", epilog=PLAN_EXAMPLES, context_settings=_CONTEXT)(plan)
+app.command("eval", epilog=eval_command.EXAMPLES, context_settings=_CONTEXT)(eval_command.eval_model)
+app.command("eval report", epilog=eval_report.EXAMPLES, context_settings=_CONTEXT)(eval_report.report)
+app.command("eval compare", epilog=eval_compare.EXAMPLES, context_settings=_CONTEXT)(eval_compare.compare)
+app.command("eval claims", epilog=eval_claims.EXAMPLES, context_settings=_CONTEXT)(eval_claims.claims)
+app.command("eval report", epilog=REPORT_EXAMPLES, context_settings=_CONTEXT)(report)
+app.command("eval compare", epilog=COMPARE_EXAMPLES, context_settings=_CONTEXT)(compare)
+app.command("eval claims", epilog=CLAIMS_EXAMPLES, context_settings=_CONTEXT)(claims)
 app.command("check-licence", epilog=CHECK_LICENCE_EXAMPLES, context_settings=_CONTEXT)(check_licence)
 app.command("doctor", epilog=DOCTOR_EXAMPLES, context_settings=_CONTEXT)(doctor)
 app.command("bench", epilog=BENCH_EXAMPLES, context_settings=_CONTEXT)(bench)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Any
 
 from gemcut.errors import GemcutError, UsageError
 from gemcut.evaluate.asker import Asker
+from gemcut.evaluate.code_answers import CodeScorer
 from gemcut.evaluate.data import DataFolders
 from gemcut.evaluate.encoding import Encoder
 from gemcut.evaluate.examples import Sampling
@@ -101,6 +103,7 @@ def evaluate(
     asked = [each if isinstance(each, Asked) else Asked(each) for each in tasks]
     loaded = [load_task(each.task) if isinstance(each.task, str) else each.task for each in asked]
     _check(loaded, shots, limit, allow_code_execution)
+    loaded = [_allowed(task) if task.executes_code else task for task in loaded]
     folder, shared = Path(output), TaskSettings(0, None, seed, shot_sampling, chat, system)
     with _held(folder):
         identity = identity_of(model)
@@ -128,7 +131,7 @@ def evaluate(
     return Results(folder, facts, tuple(task.name for task in loaded))
 
 
-def default_folder(model: TextModel, settings: Mapping[str, Any], suite: str | None = None) -> Path:
+def run_folder(model: TextModel, settings: Mapping[str, Any], suite: str | None = None) -> Path:
     """Where the results of a command go unless told: a folder in `RUNS_FOLDER`.
 
     Its name follows from model and settings, so that the same command finds what it did before, and no other does.
@@ -137,6 +140,11 @@ def default_folder(model: TextModel, settings: Mapping[str, Any], suite: str | N
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model.name).name.removesuffix(".gguf")).strip("-.") or "model"
     return RUNS_FOLDER / "-".join([name, *([suite] if suite else []), digest])
+
+
+def known_folders(folder: Path) -> list[Path]:
+    """The other runs beside a run's folder."""
+    return [each for each in sorted(folder.parent.glob("*")) if (each / "items").is_dir() and each.name != folder.name]
 
 
 def _check(tasks: Sequence[Task], shots: int | None, limit: int | None, allow_code_execution: bool) -> None:
@@ -156,6 +164,11 @@ def _check(tasks: Sequence[Task], shots: int | None, limit: int | None, allow_co
             f"{', '.join(programs)}: scoring runs programs that the model writes. Read docs/evaluation.md on the "
             "sandbox, then add --allow-code-execution."
         )
+
+
+def _allowed(task: Task) -> Task:
+    """A task that may run programs."""
+    return dataclasses.replace(task, scorer=task.scorer.allowed()) if isinstance(task.scorer, CodeScorer) else task
 
 
 @contextlib.contextmanager
@@ -205,11 +218,9 @@ def _begun(folder: Path, model: TextModel, identity: ModelIdentity, suite: str |
 
 def _header(identity: ModelIdentity, run: TaskRun) -> dict[str, Any]:
     """What two runs must have in common for one to go on with the other's answers."""
-    from gemcut import __version__
-
     return {
         "task": run.task.name,
-        "gemcut": __version__,
+        "gemcut": importlib.metadata.version("gemcut"),
         "model": identity.as_dict(),
         "settings": dataclasses.asdict(run.settings),
     }
@@ -239,4 +250,4 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-__all__ = ["Results", "default_folder", "evaluate"]
+__all__ = ["Results", "evaluate", "known_folders", "run_folder"]

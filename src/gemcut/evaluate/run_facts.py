@@ -46,10 +46,8 @@ def machine_facts() -> dict[str, Any]:
 
 def version_facts(engine: str) -> dict[str, str]:
     """Versions of what computed the figures."""
-    from gemcut import __version__
-
-    found = {"gemcut": __version__, "python": platform.python_version()}
-    for package in _PACKAGES.get(engine, ()):
+    found = {"python": platform.python_version()}
+    for package in ("gemcut", *_PACKAGES.get(engine, ())):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
