@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import gzip
+import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +17,7 @@ import pytest
 from gemcut.evaluate.task import Task
 from gemcut.evaluate.task_file import load_task
 
-sys.path.insert(0, str(Path(__file__).parent))  # for synthetic_runs
+sys.path.insert(0, str(Path(__file__).parent))  # for synthetic_runs, prompt_cases
 
 
 @pytest.fixture
@@ -26,11 +28,23 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         for file, rows in files.items():
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+            text = _written(Path(file.removesuffix(".gz")).suffix, rows).encode()
             (folder / file).write_bytes(gzip.compress(text) if file.endswith(".gz") else text)
         return folder
 
     return write
+
+
+def _written(kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    if kind == ".jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if kind == ".txt":
+        return "".join(f"{row['text']}\n" for row in rows)
+    file = io.StringIO(newline="")
+    table = csv.DictWriter(file, list(rows[0]), delimiter="\t" if kind == ".tsv" else ",")
+    table.writeheader()
+    table.writerows(rows)
+    return file.getvalue()
 
 
 @pytest.fixture

@@ -12,12 +12,14 @@ from gemcut.evaluate.code_answers import PROGRAMS, CodeScorer
 from gemcut.evaluate.ifeval import IfevalScorer
 from gemcut.evaluate.math_scorer import MathScorer
 from gemcut.evaluate.metrics import Extraction, TextScorer
+from gemcut.evaluate.refusal import RefusalScorer
 from gemcut.evaluate.task import AnswerScorer
 
 _KINDS: Mapping[str, Callable[[], AnswerScorer]] = {
     "math": MathScorer,
     "agieval_math": AgievalMathScorer,
     "ifeval": IfevalScorer,
+    "refusal": RefusalScorer,
 }
 _TEXT_KEYS = {"kind": str, "extract": dict, "ignore_case": bool, "ignore_punctuation": bool, "remove": list}
 
@@ -35,7 +37,7 @@ def scorer_of(given: Mapping[str, Any] | None, where: str) -> AnswerScorer | Non
         return _text_scorer(given, where)
     if kind == "code":
         form = _check(given, where, {"kind": str, "form": str}).get("form")
-        if form not in PROGRAMS:
+        if not isinstance(form, str) or form not in PROGRAMS:
             raise DataError(f"{where}: form is {form!r}, expected one of {', '.join(PROGRAMS)}.")
         return CodeScorer(form)
     if kind not in _KINDS:

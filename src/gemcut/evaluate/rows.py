@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from gemcut.evaluate.data import Row
+from gemcut.evaluate.safety_rows import bbq, truthfulqa, winobias, winogender
 
 
 def hellaswag(row: Row) -> Row:
@@ -63,6 +64,7 @@ def bbh_prompt(row: Row) -> list[Row]:
 
 
 PROCESS: Mapping[str, Callable[[Row], Row]] = {
-    function.__name__: function for function in (hellaswag, winogrande, lettered, social_iqa)
+    function.__name__: function
+    for function in (hellaswag, winogrande, lettered, social_iqa, truthfulqa, bbq, winogender, winobias)
 }
 EXAMPLES: Mapping[str, Callable[[Row], list[Row]]] = {function.__name__: function for function in (bbh_prompt,)}

@@ -11,7 +11,7 @@ from gemcut.errors import BackendError, DataError
 from gemcut.evaluate import rows as row_functions
 from gemcut.evaluate.aggregate import AGGREGATES, Figure, ItemResult
 from gemcut.evaluate.data import DataFolders, Row
-from gemcut.evaluate.metrics import CHOICE_METRICS
+from gemcut.evaluate.metrics import CHOICE_METRICS, ChoiceAnswer
 from gemcut.evaluate.templates import Expression, Template
 
 Kind = Literal["choices", "generate", "rolling"]
@@ -126,7 +126,8 @@ class Task:
         name, title, licence, notes: For people.
         kind: "choices" compares the probabilities of texts, "generate" has the model write, "rolling" scores texts.
         data_set, files: What is scored; a row knows the name of its file as the field file_name.
-        joined: Another file of the set, and a field: its row with the same value there lends a row its fields.
+        joined: Another file of the set, a field there, and what of a row must equal it: its row lends the other its
+            fields.
         sha256: Of the contents of a user's file; None to take what is there.
         given_rows: The rows themselves where they are in no data set.
         only: Which rows are scored; None for all.
@@ -146,8 +147,10 @@ class Task:
         stop, max_tokens: Of "generate".
         scorer: Of "generate".
         metrics: Names; the first one is the one that is quoted.
+        counted: Further metrics of choices that `aggregate_name` needs.
         subset: What parts the task; None for no parts.
-        labels: Names under which an item's metrics count once more, as METRIC_LABEL.
+        labels: Names under which an item's metrics count once more, as METRIC_LABEL; with them, of an item's metrics
+            only those among `metrics` count without a label.
         aggregate_name: Which function of `aggregate` makes figures of the items' metrics.
         parts: Subsets that are asked or scored in another way.
     """
@@ -160,7 +163,7 @@ class Task:
     prompt: Template
     metrics: tuple[str, ...]
     gold: Expression | None = None
-    joined: tuple[str, str] | None = None
+    joined: tuple[str, str, Expression] | None = None
     sha256: str | None = None
     given_rows: tuple[Row, ...] | None = None
     licence: str = ""
@@ -180,6 +183,7 @@ class Task:
     stop: tuple[str, ...] = ()
     max_tokens: int = 256
     scorer: AnswerScorer | None = None
+    counted: tuple[str, ...] = ()
     subset: Expression | None = None
     labels: Expression | None = None
     aggregate_name: str = "mean"
@@ -224,15 +228,20 @@ class Task:
         ]
         return rows if self.joined is None else self._with_lent_fields(rows, data, *self.joined)
 
-    def _with_lent_fields(self, rows: list[Row], data: DataFolders, file: str, field: str) -> list[Row]:
+    def _with_lent_fields(
+        self, rows: list[Row], data: DataFolders, file: str, field: str, key: Expression
+    ) -> list[Row]:
         lenders = {row.get(field): row for row in data.rows(self.data_set, file)}
+        joined = []
         for row in rows:
-            if row.get(field) not in lenders:
+            value = key.value(row)
+            if value not in lenders:
                 raise DataError(
-                    f"{self.data_set}/{file}: has no row with the {field} {row.get(field)!r}, expected one for each "
-                    f"row of {row['file_name']}. The files do not belong together."
+                    f"{self.data_set}/{file}: has no row with the {field} {value!r}, expected one for each row of "
+                    f"{row['file_name']}. The files do not belong together."
                 )
-        return [lenders[row[field]] | row for row in rows]
+            joined.append(lenders[value] | row)
+        return joined
 
     def is_scored(self, raw: Row) -> bool:
         """Whether a row is among those that are scored."""
@@ -360,14 +369,19 @@ class Task:
             assert part.scorer is not None
             metrics = part.scorer.score(str(answers[0]), item.row, part._right_texts(item.row))
         else:
-            options, right = part.options(item.row), part._right(item.row)
-            logprobs = [score.logprob for score in scores]
-            metrics = {name: CHOICE_METRICS[name](logprobs, options, right) for name in part.metrics}
-        return metrics | self._labelled(item.row, metrics)
+            answer = ChoiceAnswer(
+                [score.logprob for score in scores], part.options(item.row), part._right(item.row), item.row
+            )
+            values = {name: CHOICE_METRICS[name](answer) for name in (*part.metrics, *part.counted)}
+            metrics = {name: value for name, value in values.items() if value is not None}
+        return self._labelled(item.row, metrics)
 
     def _labelled(self, row: Row, metrics: Mapping[str, float]) -> dict[str, float]:
-        labels = self.labels.value(row) if self.labels else []
-        return {f"{name}_{label}": value for label in labels for name, value in metrics.items()}
+        """The metrics, and each once more under every label of the row."""
+        if self.labels is None:
+            return dict(metrics)
+        own = {name: value for name, value in metrics.items() if name in self.metrics}
+        return own | {f"{name}_{label}": value for label in self.labels.value(row) for name, value in metrics.items()}
 
     def _part(self, item: Item) -> Task:
         return self.parts.get(item.subset, self) if item.subset is not None else self

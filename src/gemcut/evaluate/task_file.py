@@ -24,9 +24,9 @@ _KEYS = {
     "title": str, "kind": str, "data": dict, "prompt": str, "gold": str, "metrics": list, "licence": str, "notes": list,
     "process": str, "fields": list, "id": str, "num_shots": int, "shots": dict, "description": str, "choices": str,
     "continuation": str, "target": str, "delimiter": str, "separator": str, "stop": list, "max_tokens": int,
-    "answer": dict, "subset": str, "labels": str, "aggregate": str, "parts": dict,
+    "answer": dict, "subset": str, "labels": str, "counted": list, "aggregate": str, "parts": dict,
 }  # fmt: skip
-_DATA_KEYS = {"set": str, "file": str, "files": list, "only": str, "sha256": str, "join": str, "by": str}
+_DATA_KEYS = {"set": str, "file": str, "files": list, "only": str, "sha256": str, "join": str, "by": str, "key": str}
 _SHOT_KEYS = {"files": list, "order": str, "same": str, "only": str, "process": str, "without_item": bool}
 _NEEDED = ("title", "kind", "data", "prompt")
 _TEMPLATES = {"prompt": Template, "description": Template, "continuation": Template, "target": Template,
@@ -100,7 +100,9 @@ def _part(given: Mapping[str, Any], changes: Any, name: str, where: str, folder:
 def _plain_task(given: Mapping[str, Any], name: str, where: str, folder: Path | None) -> Task:
     data = _data(given["data"], f"{where}, data", folder)
     scorer = scorer_of(given.get("answer"), f"{where}, answer")
-    lists: dict[str, Any] = {key: tuple(map(str, given[key])) for key in ("notes", "fields", "stop") if key in given}
+    lists: dict[str, Any] = {
+        key: tuple(map(str, given[key])) for key in ("notes", "fields", "stop", "counted") if key in given
+    }
     texts: dict[str, Any] = {
         key: kind(given[key], f"{where}, {key}") for key, kind in _TEMPLATES.items() if key in given
     }
@@ -136,7 +138,9 @@ def _data(given: Mapping[str, Any], where: str, folder: Path | None) -> dict[str
         "data_set": str(folder / given["set"]) if folder is not None and own else given["set"],
         "files": tuple(map(str, given.get("files", (given.get("file"),)))),
         "only": Expression(given["only"], f"{where}, only") if "only" in given else None,
-        "joined": (given["join"], given["by"]) if "join" in given else None,
+        "joined": (given["join"], given["by"], Expression(given.get("key", given["by"]), f"{where}, key"))
+        if "join" in given
+        else None,
         "sha256": given.get("sha256"),
     }
 
@@ -161,7 +165,9 @@ def _check(task: Task, given: Mapping[str, Any], where: str) -> None:
         if (key in given) != (key in _KINDS[task.kind]) and not (key == "gold" and task.kind == "generate"):
             need = ", ".join(_KINDS[task.kind]) or "none of them"
             raise DataError(f"{where}: kind is {task.kind!r}, expected of the keys choices, gold and answer: {need}.")
-    if unknown := [name for name in task.metrics if task.kind == "choices" and name not in CHOICE_METRICS]:
+    if unknown := [
+        name for name in (*task.metrics, *task.counted) if task.kind == "choices" and name not in CHOICE_METRICS
+    ]:
         raise DataError(f"{where}: metrics has {unknown[0]!r}, expected some of {', '.join(CHOICE_METRICS)}.")
     for key, value, known in (("process", task.process, PROCESS), ("aggregate", task.aggregate_name, AGGREGATES)):
         if value is not None and value not in known:
