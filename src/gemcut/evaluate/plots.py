@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,26 +58,26 @@ def group_bars(report: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
     """
     groups, baselines = report["groups"], report["baselines"]
     lines = [line for group in groups for line in textwrap.wrap(f"{group['name']}: {group['members_in_words']}", 126)]
-    height = 3.75 + 0.16 * len(lines)
+    used = [key for key in baselines if any(key in group["published"] for group in groups)]
+    head = 0.4 + 0.19 * math.ceil((len(used) + 1) / 3)  # inches: title and legend
+    height = head + 2.97 + 0.16 * len(lines)
     figure = _figure(8.6, height, theme)
-    axes = figure.add_axes((0.065, 1 - 2.98 / height, 0.92, 2.2 / height))
-    width = 0.86 / (len(baselines) + 1)
-    for index, (key, title) in enumerate(baselines.items()):
+    axes = figure.add_axes((0.065, 1 - (head + 2.2) / height, 0.92, 2.2 / height))
+    width = min(0.3, 0.86 / (len(used) + 1))
+    for index, key in enumerate(used):
         places = [(place, group["published"][key]) for place, group in enumerate(groups) if key in group["published"]]
-        if not places:
-            continue
-        offset = (index - len(baselines) / 2) * width
         bars = axes.bar(
-            [place + offset for place, _ in places], [value for _, value in places], width * 0.92,
-            color=theme.columns[key], label=f"{title} (published)",
+            [place + (index - len(used) / 2) * width for place, _ in places], [value for _, value in places],
+            width * 0.92, color=theme.columns[key], label=f"{baselines[key]} (published)",
         )  # fmt: skip
         axes.bar_label(bars, fmt="%.0f", fontsize=7, color=theme.muted, padding=1.5,
                        bbox={"facecolor": theme.ground, "edgecolor": "none", "pad": 0.4})  # fmt: skip
-    measured = [(place + len(baselines) / 2 * width, group) for place, group in enumerate(groups) if group["measured"]]
+    measured = [(place + len(used) / 2 * width, group) for place, group in enumerate(groups) if group["measured"]]
     if measured:
         _measured_bars(axes, measured, width, report["model"]["name"], theme)
     axes.set_xlim(-0.55, len(groups) - 0.45)
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 107)  # a label stands above a bar of 100
+    axes.set_yticks(range(0, 101, 20))
     axes.set_ylabel("points", color=theme.ink, fontsize=9)
     axes.set_xticks(range(len(groups)), [_group_tick(group) for group in groups], fontsize=9, color=theme.ink)
     axes.yaxis.grid(True, color=theme.line, linewidth=0.8)
@@ -85,7 +86,9 @@ def group_bars(report: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
         loc="upper left", bbox_to_anchor=(0.012, 1 - 0.3 / height), ncols=3, fontsize=8, frameon=False,
         labelcolor=theme.ink, handlelength=1.2, columnspacing=1.5,
     )  # fmt: skip
-    figure.text(0.02, 1 - 3.52 / height, "\n".join(lines), fontsize=7.5, color=theme.muted, va="top", linespacing=1.5)
+    figure.text(
+        0.02, 1 - (head + 2.74) / height, "\n".join(lines), fontsize=7.5, color=theme.muted, va="top", linespacing=1.5
+    )
     return figure
 
 
@@ -124,9 +127,13 @@ def _group_tick(group: Mapping[str, Any]) -> str:
 def task_forest(report: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
     """Each task's compared metric with its 95 % interval, and published scores beside it."""
     rows = [task for task in report["tasks"] if task["metrics"][0]["unit"] == "%"]
-    height = 1.6 + 0.38 * max(len(rows), 1)
+    used = [key for key in report["baselines"] if any(key in task["baselines"] for task in rows)]
+    own = report["published_column"]["title"] if any(task["published"] for task in rows) else None
+    handles = _forest_legend(report, used, own, theme)
+    head = 0.42 + 0.19 * math.ceil(len(handles) / 3)  # inches: title and legend
+    height = head + 0.6 + 0.38 * max(len(rows), 1)
     figure = _figure(8.6, height, theme)
-    axes = figure.add_axes((0.25, 0.5 / height, 0.72, (height - 1.5) / height))
+    axes = figure.add_axes((0.25, 0.5 / height, 0.72, (height - head - 0.5) / height))
     for place, task in enumerate(rows):
         _forest_row(axes, place, task, theme)
     axes.set_yticks(range(len(rows)), [_row_name(task) for task in rows], fontsize=8.5, color=theme.ink)
@@ -134,10 +141,7 @@ def task_forest(report: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
     axes.set_xlim(0, 100)
     axes.set_xlabel("points", color=theme.ink, fontsize=9)
     axes.xaxis.grid(True, color=theme.line, linewidth=0.8)
-    _title(figure, "Tasks: measured and published scores", theme)
-    used = [key for key in report["baselines"] if any(key in task["baselines"] for task in rows)]
-    own = report["published_column"]["title"] if any(task["published"] for task in rows) else None
-    handles = _forest_legend(report, used, own, theme)
+    _title(figure, f"Tasks: measured {'and published ' if len(handles) > 1 else ''}scores", theme)
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0.02, 1 - 0.34 / height), ncols=3, fontsize=8, frameon=False,
         labelcolor=theme.ink, columnspacing=1.5,
@@ -153,11 +157,11 @@ def _forest_row(axes: Axes, place: int, task: Mapping[str, Any], theme: Theme) -
             axes.plot(score, place, _MARKERS[key], color=theme.columns[key], markersize=5, zorder=4)
     if metric["low"] is not None:
         axes.plot([metric["low"], metric["high"]], [place, place], color=theme.measured, linewidth=2.4, zorder=3)
-    axes.plot(metric["value"], place, "o", color=theme.measured, markersize=6.5, zorder=5)
+    axes.plot(metric["value"], place, "o", color=theme.measured, markersize=6.5, zorder=5, clip_on=False)
     for found in task["published"][:1]:
         axes.plot(
             found["score"], place, "D", markerfacecolor="none", markeredgecolor=theme.own, markeredgewidth=1.6,
-            markersize=8.5, zorder=6,
+            markersize=8.5, zorder=6, clip_on=False,
         )  # fmt: skip
 
 
