@@ -6,6 +6,7 @@ import pytest
 
 from gemcut.errors import UsageError
 from gemcut.evaluate import published
+from gemcut.evaluate.groups import load_groups
 from gemcut.evaluate.task_file import task_names
 
 
@@ -69,20 +70,20 @@ def test_two_settings_of_one_benchmark_are_kept():
 
 
 def test_benchmarks_and_tasks_know_each_other():
-    assert published.benchmark_of("gsm8k_cot") == "gsm8k"
-    assert published.benchmark_of("my_task") is None
+    assert published.benchmarks_of("gsm8k_cot") == ["gsm8k"]
+    assert published.benchmarks_of("bbq") == ["bbq_ambig", "bbq_disambig"]
+    assert published.benchmarks_of("my_task") == []
     assert published.tasks_of("my_task") == ["my_task"]
     assert published.benchmark_title("social_iqa") == "SIQA"
     assert published.points_text(29.0) == "29.0"
     assert published.points_text(9.48) == "9.48"
 
 
-@pytest.mark.parametrize(
-    "task", ["hellaswag", "boolq", "piqa", "triviaqa", "arc_challenge", "arc_easy", "winogrande", "mmlu"]
-)
-def test_tasks_of_benchmarks_exist(task):
-    assert task in task_names()
-    assert published.benchmark_of(task) == task
+def test_tasks_of_benchmarks_exist():
+    named = {task for each in published.published_data()["benchmarks"].values() for task in each["tasks"]}
+    assert named <= set(task_names())
+    groups = {member for group in load_groups() for member in group.members}
+    assert all(published.tasks_of(member) for member in groups)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +224,15 @@ def test_named_metric_is_the_one_that_is_compared():
         if each.published.metric == "acc"
     ]
     assert (other.setting, other.why) == ("different", "acc_norm, published acc")
+
+
+def test_benchmark_that_no_task_measures_in_full_is_not_comparable():
+    facts = task(0.83, num_shots=1, chat=True)
+    facts["metrics"] = {"acc": facts["metrics"]["acc"], "accuracy_amb": facts["metrics"]["acc_norm"]}
+    facts["primary_metric"] = "acc"
+    found = verdict(facts, is_tuned=True, benchmark="bbq_ambig", column="gemma-2-2b-it")
+    assert (found.word, found.metric, found.why) == ("not comparable", "accuracy_amb", "6 of the 11 categories here")
+    assert found.difference == pytest.approx(83.0 - 83.2)
 
 
 def test_figure_that_is_no_share_has_no_verdict():

@@ -141,3 +141,20 @@ def test_run_of_an_unknown_model_has_no_verdicts(tmp_path):
     report = build_report(read_run(run))
     assert report["published_column"]["why"].startswith("no scores were published under a name like 'my-model'")
     assert report["verdicts"] == {}
+
+
+def test_task_of_two_benchmarks_has_both_verdicts(tmp_path):
+    items = item_scores({"acc": 0.7}, 40, 0)
+    facts = task_facts("BBQ", "choices", items, 0)
+    for name, value in (("accuracy_amb", 0.8), ("accuracy_disamb", 0.6)):
+        facts["metrics"][name] = {**facts["metrics"]["acc"], "value": value}
+    run = read_run(write_run(tmp_path / "run", {"bbq": (facts, items)}, {"name": "gemma-2b"}))
+    report = build_report(run)
+    task = rows(report)["bbq"]
+    assert [(each["metric"], each["score"]) for each in task["published"]] == [
+        ("accuracy_amb", 62.58), ("accuracy_disamb", 54.62),
+    ]  # fmt: skip
+    lines = {line["metric"]: line for line in csv.DictReader(io.StringIO(csv_text(report)))}
+    assert lines["accuracy_disamb"]["published"] == "54.62"
+    assert lines["accuracy_amb"]["interval"] == "normal"  # it is no mean of an item's metric of that name
+    assert lines["acc"]["published"] == ""

@@ -53,6 +53,7 @@ class PublishedScore:
         notes: What must be known of this number.
         source_notes: What must be known of the whole table.
         kind: "capability" or "safety".
+        caveat: Why no task of Gemcut measures just this; "" where one does.
     """
 
     column: str
@@ -67,6 +68,7 @@ class PublishedScore:
     notes: tuple[str, ...]
     source_notes: tuple[str, ...]
     kind: str
+    caveat: str
 
 
 @functools.cache
@@ -100,6 +102,7 @@ def published_scores() -> tuple[PublishedScore, ...]:
             notes=_notes(table, row, column),
             source_notes=tuple(table.get("notes", ())),
             kind=table["kind"],
+            caveat=row.get("caveat", ""),
         )
         for table in published_data()["tables"]
         for row in table["rows"]
@@ -123,9 +126,9 @@ def scores_of(column: str, benchmark: str) -> list[PublishedScore]:
     return [score for score in published_scores() if (score.column, score.benchmark) == (column, benchmark)]
 
 
-def benchmark_of(task: str) -> str | None:
-    """The benchmark that a task measures; None for a task without published scores."""
-    return next((key for key, each in published_data()["benchmarks"].items() if task in each["tasks"]), None)
+def benchmarks_of(task: str) -> list[str]:
+    """The benchmarks that a task measures: most often one, none for a task without published scores."""
+    return [key for key, each in published_data()["benchmarks"].items() if task in each["tasks"]]
 
 
 def tasks_of(benchmark: str) -> list[str]:
@@ -238,6 +241,8 @@ def _setting(task: Mapping[str, Any], score: PublishedScore, metric: str, is_tun
     low, high = score.shots if isinstance(score.shots, tuple) else (score.shots, score.shots)
     if low is not None and high is not None and not low <= shots <= high:
         return "different", f"{shots}-shot, published {score.setting}"
+    if score.caveat:
+        return "different", score.caveat
     if score.metric is not None and score.metric != metric:
         return "different", f"{metric}, published {score.metric}"
     if bool(task.get("chat")) != is_tuned:

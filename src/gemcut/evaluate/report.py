@@ -12,6 +12,7 @@ from typing import Any
 from gemcut.evaluate import published as published_scores
 from gemcut.evaluate.groups import GroupFigure, group_figures, load_groups
 from gemcut.evaluate.item_store import ItemRecord
+from gemcut.evaluate.report_table import verdict_of
 from gemcut.evaluate.run_folder import RunFolder, read_run
 from gemcut.evaluate.statistics import Interval, mean, mean_interval, normal_interval
 from gemcut.files import atomic_write_bytes, atomic_write_text, json_bytes
@@ -120,7 +121,7 @@ def csv_text(report: Mapping[str, Any]) -> str:
     writer.writeheader()
     for task in report["tasks"]:
         for metric in task["metrics"]:
-            found = next((each for each in task["published"] if each["metric"] == metric["metric"]), None)
+            found = verdict_of(task, metric)
             line = {"task": task["name"]} | {key: metric.get(key) for key in CSV_COLUMNS if key in metric}
             line |= {key: task[key] for key in ("num_total", "num_shots")}
             if found:
@@ -132,18 +133,23 @@ def csv_text(report: Mapping[str, Any]) -> str:
 
 def _task(run: RunFolder, name: str, column: published_scores.Column | None, is_quantised: bool) -> dict[str, Any]:
     task, items = run.tasks[name], run.items(name)
-    benchmark = published_scores.benchmark_of(name)
+    benchmarks = published_scores.benchmarks_of(name)
     found: list[published_scores.Verdict] = []
-    if column is not None and benchmark is not None:
-        scores = published_scores.scores_of(column.key, benchmark)
+    if column is not None:
+        scores = [score for each in benchmarks for score in published_scores.scores_of(column.key, each)]
         found = published_scores.verdicts(task, scores, is_quantised=is_quantised, is_tuned=column.is_tuned)
-    baselines = {key: published_scores.scores_of(key, benchmark or "")[:1] for key in published_scores.BASELINES}
+    baselines = {
+        key: published_scores.scores_of(key, each)[:1] for key in published_scores.BASELINES for each in benchmarks[:1]
+    }
     first = found[0].metric if found else task["primary_metric"]
+    compared = {each.metric for each in found}
     return {
         "name": name,
         **{key: task.get(key) for key in _TASK_KEYS},
         "title": task.get("title") or name,
-        "metrics": [_metric(metric, task, items, metric == first) for metric in _ordered(task, first)],
+        "metrics": [
+            {**_metric(metric, task, items), "is_compared": metric in compared} for metric in _ordered(task, first)
+        ],
         "subsets": _subsets(task),
         "published": [_verdict(each) for each in found],
         "baselines": {key: scores[0].score for key, scores in baselines.items() if scores},
@@ -155,14 +161,13 @@ def _ordered(task: Mapping[str, Any], first: str) -> list[str]:
     return sorted(task["metrics"], key=lambda metric: metric != first)
 
 
-def _metric(name: str, task: Mapping[str, Any], items: Sequence[ItemRecord], is_compared: bool) -> dict[str, Any]:
+def _metric(name: str, task: Mapping[str, Any], items: Sequence[ItemRecord]) -> dict[str, Any]:
     figure = task["metrics"][name]
     scale = 100.0 if figure["is_percent"] else 1.0
     interval = figure_interval(figure, [item.metrics[name] for item in items if name in item.metrics])
     stderr = figure["stderr"]
     return {
         "metric": name,
-        "is_compared": is_compared,
         "value": scale * figure["value"],
         "stderr": None if stderr is None else scale * stderr,
         "low": None if interval is None else scale * interval.low,

@@ -12,7 +12,7 @@ import markupsafe
 
 from gemcut.evaluate.plots import DARK, LIGHT, Theme, figure_bytes, group_bars, task_forest
 from gemcut.evaluate.published import points_text
-from gemcut.evaluate.report_table import closing_lines, interval_text, with_error
+from gemcut.evaluate.report_table import closing_lines, interval_text, verdict_of, with_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +42,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         css=markupsafe.Markup(css),
         closing=closing_lines(report),
         with_error=with_error,
+        verdict_of=verdict_of,
         interval_text=interval_text,
         points_text=points_text,
         sources={each["source"]: each for task in report["tasks"] for each in task["published"]},

@@ -61,7 +61,7 @@ def task_table(report: Mapping[str, Any]) -> Table:
                          min_width=15 if name == "task" else None)  # fmt: skip
     for task in report["tasks"]:
         for index, metric in enumerate(task["metrics"]):
-            found = task["published"][0] if task["published"] and index == 0 else None
+            found = verdict_of(task, metric)
             verdict = Text(_verdict(found), style=STYLES[found["verdict"]] if found else "")
             table.add_row(
                 Text(f"{task['title']}, {task['num_shots']}-shot" if index == 0 else ""),
@@ -90,6 +90,11 @@ def group_table(report: Mapping[str, Any]) -> Table:
         shown = ("", "") if group["value"] is None else (with_error(mean), interval_text(mean))
         table.add_row(Text(group["name"]), *shown, Text(group["members_in_words"]))
     return table
+
+
+def verdict_of(task: Mapping[str, Any], metric: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a task's report says of a metric and its published score; None where there is none."""
+    return next((each for each in task["published"] if each["metric"] == metric["metric"]), None)
 
 
 def with_error(metric: Mapping[str, Any]) -> str:
