@@ -47,8 +47,10 @@ class ExampleSet:
         if not num_shots:
             return
         self._pools = [self._pool(data, file) for file in task.shots.files]
-        self._check_number(sum(len(pool) for pool in self._pools))
         self._each_its_own = sampling == "lm-eval" and task.shots.order == "random"
+        has_scored = any(number is not None for pool in self._pools for number, _ in pool)
+        self._spare = int(self._each_its_own and (task.shots.without_item or has_scored))
+        self._check_number(sum(len(pool) for pool in self._pools) - self._spare)
         if not self._each_its_own and task.shots.same is None:
             self._fixed[None] = self._drawn(seed)
 
@@ -94,9 +96,8 @@ class ExampleSet:
     def _own(self, item: Item) -> str:
         """The examples that lm-evaluation-harness draws for the item, the rows being asked in their order."""
         pool = [each for pool in self._pools for each in pool]
-        spare = int(self.task.shots.without_item or any(number is not None for number, _ in pool))
         while len(self._draws) <= item.number:
-            self._draws.append(self._random.sample(range(len(pool)), self.num_shots + spare))
+            self._draws.append(self._random.sample(range(len(pool)), self.num_shots + self._spare))
         drawn = [pool[place] for place in self._draws[item.number]]
         return self._joined([row for number, row in drawn if number != item.number][: self.num_shots])
 
