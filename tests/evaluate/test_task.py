@@ -105,6 +105,12 @@ def test_a_model_that_gives_no_number(own_task: Callable[..., Task], logprob: fl
         task.score(item, [ChoiceScore(-1.0, 1, True), ChoiceScore(logprob, 1, False)])
 
 
+def ask_all(task: Task) -> None:
+    for item in task.items(DataFolders()):
+        task.requests(item, "")
+        task.gold_of(item)
+
+
 @pytest.mark.parametrize(
     ("rows", "changes", "message"),
     [
@@ -141,11 +147,8 @@ def test_a_model_that_gives_no_number(own_task: Callable[..., Task], logprob: fl
 def test_rows_that_do_not_fit(
     own_task: Callable[..., Task], rows: list[dict[str, Any]], changes: dict[str, Any], message: str
 ) -> None:
-    task = own_task(rows, **changes)
     with pytest.raises(DataError, match=message):
-        for item in task.items(DataFolders()):
-            task.requests(item, "")
-            task.gold_of(item)
+        ask_all(own_task(rows, **changes))
 
 
 def test_files_that_do_not_belong_together(write_rows: Callable[..., Path]) -> None:
