@@ -16,12 +16,6 @@ from gemcut.cli.chat import chat
 from gemcut.cli.check_licence import check_licence
 from gemcut.cli.convert import convert
 from gemcut.cli.doctor import doctor
-from gemcut.cli.eval_claims import EXAMPLES as CLAIMS_EXAMPLES
-from gemcut.cli.eval_claims import claims
-from gemcut.cli.eval_compare import EXAMPLES as COMPARE_EXAMPLES
-from gemcut.cli.eval_compare import compare
-from gemcut.cli.eval_report import EXAMPLES as REPORT_EXAMPLES
-from gemcut.cli.eval_report import report
 from gemcut.cli.models import models
 from gemcut.cli.output import print_error
 from gemcut.cli.plan import plan
@@ -201,9 +195,6 @@ app.command("eval", epilog=eval_command.EXAMPLES, context_settings=_CONTEXT)(eva
 app.command("eval report", epilog=eval_report.EXAMPLES, context_settings=_CONTEXT)(eval_report.report)
 app.command("eval compare", epilog=eval_compare.EXAMPLES, context_settings=_CONTEXT)(eval_compare.compare)
 app.command("eval claims", epilog=eval_claims.EXAMPLES, context_settings=_CONTEXT)(eval_claims.claims)
-app.command("eval report", epilog=REPORT_EXAMPLES, context_settings=_CONTEXT)(report)
-app.command("eval compare", epilog=COMPARE_EXAMPLES, context_settings=_CONTEXT)(compare)
-app.command("eval claims", epilog=CLAIMS_EXAMPLES, context_settings=_CONTEXT)(claims)
 app.command("check-licence", epilog=CHECK_LICENCE_EXAMPLES, context_settings=_CONTEXT)(check_licence)
 app.command("doctor", epilog=DOCTOR_EXAMPLES, context_settings=_CONTEXT)(doctor)
 app.command("bench", epilog=BENCH_EXAMPLES, context_settings=_CONTEXT)(bench)
