@@ -22,7 +22,7 @@ class RunFolder:
 
     Attributes:
         path: Its folder.
-        facts: What results.json says; its keys are listed in docs/evaluation-report.md.
+        facts: What results.json says; its keys are listed in docs/evaluation.md.
     """
 
     path: Path
