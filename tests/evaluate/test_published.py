@@ -110,6 +110,13 @@ def test_column_by_name(name, column):
     assert why
 
 
+def test_model_with_an_adapter_is_no_published_one():
+    found, why = published.choose_column({"name": "starter", "adapter_sha256": "f" * 64})
+    assert (found, why) == (None, "an adapter makes it another model; --published names a column all the same")
+    found, _ = published.choose_column({"name": "starter", "adapter_sha256": "f" * 64}, "gemma-3-270m")
+    assert found.key == "gemma-3-270m"
+
+
 def test_column_by_request():
     found, why = published.choose_column({"name": "my-model"}, "gemma-2b")
     assert (found.title, why) == ("Gemma 2B", "--published gemma-2b")

@@ -145,7 +145,7 @@ def choose_column(model: Mapping[str, Any], asked: str | None = None) -> tuple[C
     """Which published model a measured one is, and how that is known.
 
     Args:
-        model: What the run says of the model: its "name".
+        model: What the run says of the model: its "name", and whether it has an adapter.
         asked: The user's --published; "none" for none.
 
     Raises:
@@ -157,6 +157,8 @@ def choose_column(model: Mapping[str, Any], asked: str | None = None) -> tuple[C
         if asked not in columns():
             raise UsageError(f"--published {asked}: expected one of {', '.join(columns())}, or none.")
         return columns()[asked], f"--published {asked}"
+    if model.get("adapter_sha256"):
+        return None, "an adapter makes it another model; --published names a column all the same"
     name = str(model["name"]).lower()
     found = [
         (len(alias), column, alias)
