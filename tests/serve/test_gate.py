@@ -1,7 +1,11 @@
 """Who comes in: keys, host names, origins of web pages; and what a refused request can reach: nothing."""
 
+import http.client
+import json
 import socket
+import time
 
+import openai
 import pytest
 
 pytestmark = pytest.mark.native
@@ -18,9 +22,26 @@ def locked(start):
 
 def ask(server, head, body=b""):
     """The first line of the answer to a request as it is."""
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as connection:
+    with connected(server) as connection:
         connection.sendall(head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body)
         return connection.recv(4096).partition(b"\r\n")[0].decode()
+
+
+def connected(server):
+    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20)
+
+
+def send_on(connection, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        connection.sendall(b"x" * 1000)
+
+
+def read_all(connection):
+    """Status, headers in lower case and body of an answer with which the connection ends."""
+    head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines), body
 
 
 @pytest.mark.parametrize(
@@ -72,10 +93,54 @@ def test_open_without_a_key(locked, path):
     assert locked.client.get(path).status_code == 200
 
 
-def test_a_wrong_key_is_told_before_the_body_comes(locked):
-    head = b"POST /v1/chat/completions HTTP/1.1\nHost: localhost\nContent-Length: 100000\nAuthorization: Bearer wrong"
-    assert ask(locked, head) == "HTTP/1.1 401 Unauthorized"
+WRONG = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\nHello\r\n"]
+)
+def test_a_wrong_key_is_told_before_the_body_comes_and_ends_the_connection(locked, framing):
+    with connected(locked) as connection:
+        begin = time.monotonic()
+        connection.sendall(WRONG + framing)
+        status, headers, body = read_all(connection)
+        assert time.monotonic() - begin < 1
+    assert (status, headers["connection"], json.loads(body)["error"]["code"]) == (401, "close", "invalid_api_key")
     assert locked.server.num_working == 0
+
+
+def test_a_refused_client_cannot_hold_its_connection(start, monkeypatch):
+    """What it sends after its answer is thrown away for a moment; then nobody is there."""
+    monkeypatch.setattr("gemcut.serve.http_protocol.LINGER_SECONDS", 0.2)
+    with start(api_keys=("k",)) as server, connected(server) as connection:
+        connection.sendall(WRONG + b"Content-Length: 1000000000000\r\n\r\n")
+        assert read_all(connection)[0] == 401
+        with pytest.raises(ConnectionError):
+            send_on(connection, 20)
+
+
+@pytest.mark.parametrize("size", [10, 20_000_000], ids=["small", "large"])
+def test_real_clients_read_why_they_are_refused(locked, size):
+    """They send all of a body before they read."""
+    with pytest.raises(openai.AuthenticationError, match="no valid key"):
+        openai.OpenAI(base_url=f"{locked.url}/v1", api_key="wrong", max_retries=0).completions.create(
+            model="tiny", prompt="x" * size
+        )
+    response = locked.client.post("/tokenize", content=b"x" * size, headers={"Authorization": "Bearer wrong"})
+    assert response.status_code == 401
+    connection = http.client.HTTPConnection("127.0.0.1", int(locked.url.rpartition(":")[2]), timeout=20)
+    connection.request("POST", "/tokenize", body=b"x" * size)
+    assert connection.getresponse().status == 401
+    connection.close()
+
+
+def test_a_known_client_keeps_its_connection(locked):
+    """Also after an error, as long as its body was read."""
+    headers = {"Authorization": "Bearer first"}
+    for content, path, kept in ((b"{", "/tokenize", True), (b"", "/nope", True), (b"{}", "/nope", False)):
+        response = locked.client.post(path, content=content, headers=headers)
+        assert response.status_code in (400, 404)
+        assert (response.headers.get("connection") != "close") == kept
 
 
 @pytest.mark.parametrize(
@@ -118,6 +183,7 @@ def test_forwarded_names_mean_nothing(served):
         pytest.param("https://good.example", 200, id="allowed"),
         pytest.param("https://evil.example", 403, id="other"),
         pytest.param("https://good.example.evil.com", 403, id="prefix"),
+        pytest.param("http://[", 403, id="no-address"),
         pytest.param("null", 403, id="null"),
     ],
 )
@@ -142,23 +208,56 @@ def test_pages_ask_first(start):
         assert server.client.options("/v1/chat/completions", headers=ask_first).status_code == 403
 
 
+LOCAL = b" HTTP/1.1\nHost: localhost\n"
+
+
 @pytest.mark.parametrize(
-    "head",
+    ("head", "status", "message"),
     [
-        pytest.param(b"GET http://evil.example/health HTTP/1.1\nHost: localhost", id="absolute"),
-        pytest.param(b"GET /health HTTP/1.1\nHost: localhost\nHost: evil.example", id="two-hosts"),
-        pytest.param(b"GET /health", id="no-version"),
-        pytest.param(b"GET /health HTTP/1.1\nHost: localhost\nX-A: " + b"a" * 1_000_000, id="long-header"),
+        pytest.param(b"GET http://evil.example/health" + LOCAL, 404, "there is no such path", id="absolute"),
+        pytest.param(b"GET [" + LOCAL, 404, "GET [: there is no such path", id="bracket"),
+        pytest.param(b"GET //[" + LOCAL, 404, "GET //[: there is no such path", id="bracket-host"),
+        pytest.param(b"GET /%ff%00" + LOCAL, 404, "there is no such path", id="bytes"),
+        pytest.param(b"GET /health" + LOCAL + b"Host: evil.example\n", 400, "multiple Host:", id="two-hosts"),
+        pytest.param(b"GET /health\n", 400, "illegal request line", id="no-version"),
+        pytest.param(b"GET /health HTTP/1.1\n", 400, "Missing mandatory Host: header", id="no-host"),
+        pytest.param(b"GET /h\xc3\xa9" + LOCAL, 400, "illegal request line", id="not-ascii"),
+        pytest.param(b"GET /health" + LOCAL + b"X A: b\n", 400, "illegal header line", id="header-name"),
+        pytest.param(b"GET /health" + LOCAL + b"X-A: a\0b\n", 400, "illegal header line", id="null-byte"),
+        pytest.param(b"GET /health" + LOCAL + b"X-A: " + b"a" * 1_000_000, 431, "Receive buffer too long", id="long"),
         pytest.param(
-            b"POST /tokenize HTTP/1.1\nHost: localhost\nContent-Length: 5\nContent-Length: 6", id="two-lengths"
+            b"POST /tokenize" + LOCAL + b"Content-Length: 5\nContent-Length: 6\n", 400, "Content-Length", id="lengths"
         ),
-        pytest.param(b"POST /tokenize HTTP/1.1\nHost: localhost\nContent-Length: -1", id="negative-length"),
-        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", id="tls"),
+        pytest.param(b"POST /tokenize" + LOCAL + b"Content-Length: -1\n", 400, "bad Content-Length", id="negative"),
+        pytest.param(
+            b"POST /tokenize" + LOCAL + b"Transfer-Encoding: odd\n",
+            501,
+            "Only Transfer-Encoding: chunked is supported",
+            id="encoding",
+        ),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 400, "illegal request line", id="tls"),
     ],
 )
-def test_what_is_no_request_is_refused(served, head):
-    assert ask(served, head).split()[1] in ("400", "404")
+def test_what_is_no_request_is_refused_in_the_one_shape(served, head, status, message):
+    with connected(served) as connection:
+        connection.sendall(head.replace(b"\n", b"\r\n") + b"Connection: close\r\n\r\n")
+        found, headers, body = read_all(connection)
+    error = json.loads(body)["error"]
+    assert (found, headers["content-type"], error.keys()) == (
+        status,
+        "application/json",
+        {"message", "type", "param", "code"},
+    )
+    assert message in error["message"]
     assert served.client.get("/health").status_code == 200
+
+
+def test_a_body_that_breaks_off_into_nonsense_is_refused(served):
+    with connected(served) as connection:
+        connection.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        status, _, body = read_all(connection)
+    assert (status, json.loads(body)["error"]["code"]) == (400, "invalid_request")
+    served.until(lambda: served.server.num_working == 0)
 
 
 def test_a_host_beyond_this_machine_needs_a_key():

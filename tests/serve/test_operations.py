@@ -187,7 +187,7 @@ def test_an_engine_thread_that_ends_is_not_healthy(start, monkeypatch):
         while b"[DONE]" not in data:
             data += connection.recv(1 << 20)
         assert b"The engine has stopped" in data
-        assert server.complete().json()["error"]["code"] == "engine_error"
+        assert server.complete().json()["error"]["code"] == "engine_stopped"
         assert server.client.get("/ready").status_code == 503
 
 

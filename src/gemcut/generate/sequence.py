@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gemcut.errors import BackendError
 from gemcut.generate.stopping import StopStrings
 from gemcut.interfaces import Chosen, Completion, Constraint, SamplingOptions, Timings
 from gemcut.text import IncrementalDetokenizer, Tokenizer
@@ -217,8 +218,11 @@ class Sequence:
         """What goes wrong in its constraint ends this sequence, and no other."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - see above
-            self.finish_reason, self.error = "error", error
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - see above; a Rust panic is no Exception
+            self.finish_reason = "error"
+            self.error = error if isinstance(error, Exception) else BackendError(f"constraint: it failed ({error}).")
 
     def _last_text(self) -> str:
         """What was held back, now that nothing follows."""

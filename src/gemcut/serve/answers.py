@@ -14,7 +14,7 @@ from gemcut.errors import BackendError, GemcutError
 from gemcut.generate.scheduler import Update
 from gemcut.generate.sequence import Sequence as TextSequence
 from gemcut.serve.engine_thread import Generation
-from gemcut.serve.errors import RequestError, describe
+from gemcut.serve.errors import RequestError, describe, is_failure
 from gemcut.serve.exchange import exchange_of
 from gemcut.serve.json_response import JsonResponse, json_bytes
 from gemcut.serve.requests import GenerationRequest
@@ -122,7 +122,11 @@ class Answer:
             if options is not None and options.include_usage:
                 timings = timings_of(self._generation.sequences, self._exchange.first_token_seconds)
                 yield event({**self._head, "choices": [], "usage": self._usage(), "timings": timings})
-        except GemcutError as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            if not isinstance(error, GemcutError):
+                logger.error("%s failed in its stream", self._exchange.request_id, exc_info=error)
             _, body, _ = describe(error)
             self._exchange.error_code = body["error"]["code"]
             yield event(body)

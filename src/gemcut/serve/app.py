@@ -55,6 +55,7 @@ def create_app(server: Server) -> ASGIApp:
         routes=ROUTES,
         middleware=layers,
         exception_handlers={
+            Exception: handle_error,  # then it is raised once more, and `Gate` logs it
             HTTPException: handle_error,
             GemcutError: handle_error,
             ClientGoneError: handle_gone,

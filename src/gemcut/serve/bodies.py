@@ -8,13 +8,12 @@ from typing import Any
 
 import pydantic_core
 from starlette.requests import Request
-from starlette.types import Receive, Scope
 
 from gemcut.serve.errors import RequestError
+from gemcut.serve.exchange import exchange_of
 
 MAX_DEPTH = 64
 MAX_BODY_SECONDS = 60.0
-_DISCARDED_BYTES, _DISCARD_SECONDS = 64 << 20, 5.0
 
 
 async def read_json(request: Request, max_bytes: int) -> Any:
@@ -27,15 +26,12 @@ async def read_json(request: Request, max_bytes: int) -> Any:
     try:
         async with asyncio.timeout(MAX_BODY_SECONDS):
             body = await _read(request, max_bytes)
-    except RequestError:
-        await discard_body(request.scope, request.receive)
-        raise
+            exchange_of(request).is_read = True
     except TimeoutError:
         raise RequestError(
             f"body: it was not complete after {MAX_BODY_SECONDS:g} seconds. Send it faster.",
             status=408,
             code="body_timeout",
-            headers={"connection": "close"},
         ) from None
     return parse_json(body)
 
@@ -52,22 +48,6 @@ def parse_json(body: bytes) -> Any:
         raise RequestError(f"body: not JSON in UTF-8 ({error}). Correct it.", code="invalid_json") from None
     _check_depth(value)
     return value
-
-
-async def discard_body(scope: Scope, receive: Receive) -> None:
-    """Throw away what a refused client still sends, within limits, so that it gets to read why.
-
-    A connection that is closed with something unread is reset, and the answer may be lost on its way.
-    """
-    if any(name == b"expect" for name, _ in scope["headers"]):
-        return  # it waits for the answer before it sends anything
-    left = _DISCARDED_BYTES
-    try:
-        async with asyncio.timeout(_DISCARD_SECONDS):
-            while left > 0 and (message := await receive()).get("more_body"):
-                left -= len(message["body"])
-    except TimeoutError:
-        return
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from gemcut.errors import BackendError, GemcutError
 from gemcut.generate.scheduler import Scheduler, Update
 from gemcut.generate.sequence import Sequence as TextSequence
+from gemcut.serve.errors import RequestError
 
 logger = logging.getLogger("gemcut.serve")
 Result = TypeVar("Result")
-_STOPPED = "The engine has stopped; the server's log says why. Start the server again."
 
 
 class Generation:
@@ -137,7 +137,7 @@ class EngineThread:
             GemcutError: the scheduler refuses one of them, or the thread has ended.
         """
         if self.failure is not None:
-            raise BackendError(_STOPPED)
+            raise _stopped()
         waiting = [sequence for sequence in sequences if sequence.finish_reason is None]
         generation = Generation(sequences, observe, lambda generation: self._cancel(scheduler, generation))
         for sequence in waiting:
@@ -211,15 +211,25 @@ class EngineThread:
             generation = self._owners.get(id(update.sequence))
             if generation is None:  # cancelled in the meantime
                 continue
-            generation.push(update)
+            try:
+                generation.push(update)
+            except Exception:  # whatever it is, the updates of the others are delivered
+                logger.exception("An update could not be delivered.")
+                generation.fail(BackendError("The server failed; its log says why."))
             if update.finished:
-                del self._owners[id(update.sequence)]
+                self._owners.pop(id(update.sequence), None)
 
     def _fail(self, error: BaseException) -> None:
         self.failure = error
-        self.cut_off(BackendError(_STOPPED))
+        self.cut_off(_stopped())
         while self._jobs:  # whoever waits for one of them would wait for ever
             self._jobs.popleft()()
+
+
+def _stopped() -> RequestError:
+    return RequestError(
+        "The engine has stopped; the server's log says why. Start the server again.", status=503, code="engine_stopped"
+    )
 
 
 def _add_all(scheduler: Scheduler, sequences: Sequence[TextSequence], client: str) -> None:

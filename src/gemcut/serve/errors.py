@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http
 import re
 from collections.abc import Mapping
@@ -70,7 +71,12 @@ def error_body(message: str, status: int, *, param: str | None = None, code: str
     return {"error": {"message": text, "type": kind, "param": param, "code": code}}
 
 
-def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+def is_failure(error: BaseException) -> bool:
+    """Whether an error is one of the work's own; the others end a task or the process. A Rust panic is one."""
+    return not isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit)
+
+
+def describe(error: BaseException) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and further headers of the answer to a failed request."""
     if isinstance(error, RequestError):
         return (
@@ -87,7 +93,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     return status, error_body(str(error), status, param=param, code=_code(error)), {}
 
 
-def error_response(error: Exception) -> JsonResponse:
+def error_response(error: BaseException) -> JsonResponse:
     """The answer to a failed request."""
     status, body, headers = describe(error)
     return JsonResponse(body, status, headers)
@@ -96,7 +102,7 @@ def error_response(error: Exception) -> JsonResponse:
 async def handle_error(request: Request, error: Exception) -> JsonResponse:
     """`error_response` as starlette wants it; a path or method that does not exist is named."""
     if isinstance(error, HTTPException) and error.status_code in (404, 405):
-        what = f"{request.method} {request.url.path[:200]}"
+        what = f"{request.method} {request.scope['path'][:200]}"
         reason = "there is no such path" if error.status_code == 404 else "this path takes other methods"
         code = "path_not_found" if error.status_code == 404 else "method_not_allowed"
         message = f"{what}: {reason}. GET /openapi.json lists what there is."

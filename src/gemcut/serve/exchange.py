@@ -36,6 +36,7 @@ class Exchange:
         sequences: The texts that it has asked for.
         first_token_seconds: From the arrival to the first token.
         error_code: What went wrong, in a word.
+        is_read: Whether its body has come whole.
         is_work: Whether a drain waits for it.
     """
 
@@ -49,6 +50,7 @@ class Exchange:
     sequences: Sequence[TextSequence] = ()
     first_token_seconds: float | None = None
     error_code: str | None = None
+    is_read: bool = False
     is_work: bool = False
     _last_token: dict[int, float] = dataclasses.field(default_factory=dict)
 

@@ -1,20 +1,19 @@
 """What every request passes around its endpoint: it is named and timed, and only whom the settings allow comes in.
 
-Of the body of a refused request nothing is kept.
+Whatever goes wrong inside, its answer is an error of the one shape. Of the body of a refused request nothing is read.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
 import re
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gemcut.serve.bodies import discard_body
-from gemcut.serve.errors import RequestError, error_response
+from gemcut.serve.errors import RequestError, error_response, is_failure, unavailable
 from gemcut.serve.exchange import Exchange, exchange_in, new_exchange
 from gemcut.serve.server import Server
 from gemcut.serve.settings import ServerSettings, is_loopback
@@ -47,7 +46,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 headers = [*message.get("headers", ()), (b"x-request-id", exchange.request_id.encode())]
-                if self._server.is_draining:
+                if self._server.is_draining or (exchange.status >= 400 and not exchange.is_read and _has_body(scope)):
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
             await send(message)
@@ -55,26 +54,26 @@ class Gate:
         try:
             check_caller(scope, self._server.settings)
             await self._app(scope, receive, noting_send)
-        except RequestError as error:
-            exchange.error_code = error.code
-            await discard_body(scope, receive)
-            await error_response(error)(scope, receive, noting_send)
-        except Exception as error:
-            logger.exception("%s failed", exchange.request_id)
-            exchange.error_code = "internal_error"
+        except BaseException as error:
+            refusal = _refusal(error)
+            if not isinstance(error, RequestError):
+                logger.error("%s failed", exchange.request_id, exc_info=error)
+            exchange.error_code = getattr(refusal, "code", "internal_error")
             if not exchange.status:
-                await error_response(error)(scope, receive, noting_send)
+                await error_response(refusal)(scope, receive, noting_send)
+            if not is_failure(error):
+                raise
         finally:
             self._note(exchange, scope)
 
     def _note(self, exchange: Exchange, scope: Scope) -> None:
         """Tell the log and the metrics of a request that has been answered."""
+        self._server.end_work(exchange)
         route = getattr(scope.get("route"), "path", "other")
         metrics = self._server.metrics
         metrics.answered(route, exchange.status)
         if exchange.error_code is not None:
             metrics.failed(exchange.error_code)
-        self._server.end_work(exchange)
         level = logging.DEBUG if route in _PUBLIC_PATHS or route.startswith(_PUBLIC_PREFIX) else logging.INFO
         facts = exchange.facts()
         if self._server.settings.log_prompts and exchange.sequences:
@@ -145,7 +144,7 @@ def check_caller(scope: Scope, settings: ServerSettings) -> None:
     origins = [value.decode("latin-1") for value in _values(scope, b"origin")]
     if settings.api_keys or not origins or "*" in settings.allow_origins:
         return
-    same = len(origins) == 1 and bool(hosts) and urlsplit(origins[0]).netloc == hosts[0]
+    same = len(origins) == 1 and bool(hosts) and origins[0].partition("://")[2] == hosts[0]
     if not same and not set(origins) <= set(settings.allow_origins):
         raise RequestError(
             f"Origin: {origins[0]!r:.80} is not allowed. Add it by --allow-origin if it is your page.",
@@ -159,6 +158,17 @@ async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1003})
+
+
+def _refusal(error: BaseException) -> BaseException:
+    """What the client is told of an error; a request that is cancelled is cut off by the server's end."""
+    if isinstance(error, asyncio.CancelledError):
+        return unavailable("The server ended before the answer was complete.", "draining", 1)
+    return error
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") and value != b"0" for name, value in scope["headers"])
 
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:

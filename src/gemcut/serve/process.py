@@ -7,12 +7,13 @@ import contextlib
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
 from gemcut.errors import GemcutError
 from gemcut.serve.app import create_app
+from gemcut.serve.http_protocol import HttpProtocol
 from gemcut.serve.logs import configure_logs
 from gemcut.serve.served_models import ServedModel
 from gemcut.serve.server import Server
@@ -126,7 +127,16 @@ async def _unless(event: asyncio.Event, work: Awaitable[Any]) -> Any:
 
 
 class _Web(uvicorn.Server):
-    """uvicorn without its own answer to signals."""
+    """uvicorn without its own answer to signals, which leaves no connection open at its end."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let the requests that were cancelled answer, then let go of the connections."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=1)
+        for connection in list(self.server_state.connections):
+            cast(HttpProtocol, connection).transport.abort()
+        await asyncio.sleep(0)  # for them to notice
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -137,7 +147,7 @@ class _Web(uvicorn.Server):
 def _config(server: Server) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(server),
-        http="h11",
+        http=HttpProtocol,
         ws="none",
         lifespan="off",
         access_log=False,

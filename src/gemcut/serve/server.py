@@ -152,7 +152,7 @@ class Server:
 
     def note_ignored(self, request: Request, asked: Strict) -> None:
         """Name fields that a request has and nobody reads; once each."""
-        path = request.url.path
+        path = request.scope["path"]
         for name in asked.model_extra or ():
             if name not in self._names_logged and len(self._names_logged) < _MAX_NAMES_LOGGED:
                 self._names_logged.add(name)
