@@ -40,7 +40,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROOFS := $(sort $(patsubst benchmarks/proof_%.py,%,$(wildcard benchmarks/proof_*.py)))
 
 .PHONY: help run setup engine test $(BACKEND_TESTS) test-native test-plain test-cpp test-sanitizers test-arm \
-	test-nehalem fuzz check format bench bench-engine bench-serve docs clean
+	test-nehalem test-wheels fuzz check format bench bench-engine bench-serve docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,13 @@ test-arm: | $(BUILD)/.tools ## The C++ tests, with fewer cases, on an emulated A
 test-nehalem: $(BUILD)/gemcut-engine ## The C++ tests, with fewer cases, on an emulated processor of 2009, which has no AVX
 	@$(call need,qemu-x86_64,qemu-user)
 	GEMCUT_TEST_FEWER=1 qemu-x86_64 -cpu Nehalem $(BUILD)/release/gemcut-tests
+
+# The path of a Python 3.12 or later, which the stable-ABI wheel takes.
+PYTHON312 ?= $(shell command -v python3.12 || command -v python3.13)
+test-wheels: $(INSTALLED_ALL) ## Build, weigh and run the wheels: cp311, cp312-abi3, and the module for aarch64
+	@$(call need,aarch64-linux-gnu-g++,g++-aarch64-linux-gnu)
+	@$(call need,qemu-aarch64,qemu-user)
+	PYTHON312="$(PYTHON312)" bash benchmarks/proof_wheels.sh
 
 # Seconds of each fuzz target, one after the other.
 FUZZ_SECONDS ?= 300
