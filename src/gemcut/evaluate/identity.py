@@ -75,9 +75,9 @@ class _KnownDigests:
     def __init__(self) -> None:
         self._path = cache_folder() / "evaluate" / "digests.json"
         self._digests: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError):
             read = json.loads(self._path.read_text(encoding="utf-8"))
-            self._digests = {str(key): str(value) for key, value in read.items()}
+            self._digests = {str(key): str(value) for key, value in dict(read).items()}
         self._changed = False
 
     def of_path(self, path: Path) -> str:

@@ -79,11 +79,8 @@ class ItemStore:
         else:
             whole = _json_line(self._header)
             atomic_write_bytes(path, whole)
-        try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
-            os.ftruncate(self._file, len(whole))
-        except OSError as problem:
-            raise GemcutError(f"{path}: cannot be written ({problem.strerror}). Choose another --output.") from None
+        self._file = -1
+        self._open(len(whole))
 
     def append(self, records: Sequence[ItemRecord]) -> None:
         """Add records; once this returns, they outlive the process.
@@ -99,18 +96,30 @@ class ItemStore:
             raise GemcutError(f"{self.path}: could not be written ({problem.strerror}). Free space.") from None
         self.records.update((record.item_id, record) for record in records)
 
-    def finish(self, records: Iterable[ItemRecord]) -> None:
+    def keep(self, records: Iterable[ItemRecord]) -> None:
         """Leave these records in the file, in this order, and nothing else."""
         self.close()
         kept = list(records)
-        atomic_write_bytes(self.path, b"".join([_json_line(self._header), *(record.line() for record in kept)]))
+        data = b"".join([_json_line(self._header), *(record.line() for record in kept)])
+        atomic_write_bytes(self.path, data)
         self.records = {record.item_id: record for record in kept}
+        self._open(len(data))
 
     def close(self) -> None:
         """Close the file; it can be opened again by another store."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
+
+    def _open(self, num_bytes: int) -> None:
+        """Open the file for more lines after the first `num_bytes`."""
+        try:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            os.ftruncate(self._file, num_bytes)
+        except OSError as problem:
+            raise GemcutError(
+                f"{self.path}: cannot be written ({problem.strerror}). Choose another --output."
+            ) from None
 
     def _read(self, data: bytes) -> None:
         header, *lines = [

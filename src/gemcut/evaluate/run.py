@@ -125,7 +125,7 @@ def evaluate(
                 results = run.run(store, known, log_samples)
             finally:
                 store.close()
-            facts["tasks"][task.name] = run.facts(results)
+            facts["tasks"][task.name] = _with_earlier(run.facts(results), facts["tasks"].get(task.name))
             facts["date"] = _now()
             atomic_write_bytes(folder / RESULTS, json_bytes(facts))
     return Results(folder, facts, tuple(task.name for task in loaded))
@@ -214,6 +214,13 @@ def _begun(folder: Path, model: TextModel, identity: ModelIdentity, suite: str |
                 )
         facts["tasks"] = dict(earlier["tasks"])
     return facts
+
+
+def _with_earlier(facts: dict[str, Any], earlier: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A task's facts; where nothing was left to compute, with the time of the command that computed it."""
+    if earlier is None or facts["num_computed"] or earlier["num_items"] != facts["num_items"]:
+        return facts
+    return facts | {key: earlier[key] for key in ("seconds", "num_computed", "notes") if key in earlier}
 
 
 def _header(identity: ModelIdentity, run: TaskRun) -> dict[str, Any]:

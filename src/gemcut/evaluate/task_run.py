@@ -89,6 +89,7 @@ class TaskRun:
     def __init__(
         self, task: Task, settings: TaskSettings, data: DataFolders, encoder: Encoder, asker: Asker, report: Report
     ) -> None:
+        self._begin, self._seconds = time.perf_counter(), 0.0
         self.task, self.settings, self.num_computed = task, settings, 0
         self._data, self._encoder, self._asker, self._report = data, encoder, asker, report
         self._examples = ExampleSet(task, data, settings.num_shots, settings.seed, settings.shot_sampling)
@@ -106,7 +107,6 @@ class TaskRun:
         for number, question in enumerate(self._questions):
             self._of_item[question.item].append(number)
         self._keys = [_key([self._questions[number].encoded for number in numbers]) for numbers in self._of_item]
-        self._seconds = 0.0
         self._more_notes: list[str] = []
 
     def _add(self, number: int, item: Item) -> None:
@@ -133,12 +133,17 @@ class TaskRun:
         Raises:
             GemcutError: what the engine raised, and where the disk is full.
         """
-        begin = time.perf_counter()
         records = self._known_records([store.records, *known])
-        taken_over = [each for each in records.values() if each.item_id not in store.records]
-        if taken_over:
+        valid = {record.item_id: record.key for record in records.values()}
+        if any(valid.get(record.item_id) != record.key for record in store.records.values()):
+            store.keep(record for record in store.records.values() if valid.get(record.item_id) == record.key)
+        if taken_over := [each for each in records.values() if each.item_id not in store.records]:
             store.append(taken_over)
-            self._more_notes = [f"{len(taken_over)} items were answered in an earlier run of this very model."]
+            self._more_notes.append(f"{len(taken_over)} items were answered in another run of this very model.")
+        if 0 < len(records) < len(self.items):
+            self._more_notes.append(
+                f"{len(records)} of {len(self.items)} items had been answered before; the time is that of the others."
+            )
         batches = self._asker.plan(self._questions)
         missing = [batch for each in batches if (batch := self._without_known(each, records)).numbers]
         progress = _Meter(self._report, records, self.items, missing)
@@ -150,8 +155,8 @@ class TaskRun:
                 self.num_computed += len(new)
                 progress.note([number for number, _ in answered])
         ordered = [self._with_samples(number, records[number], log_samples) for number in range(len(self.items))]
-        store.finish(ordered)
-        self._seconds = time.perf_counter() - begin
+        store.keep(ordered)
+        self._seconds = time.perf_counter() - self._begin
         return [ItemResult(record.item_id, record.subset, record.metrics) for record in ordered]
 
     def _known_records(self, places: Sequence[Mapping[str, ItemRecord]]) -> dict[int, ItemRecord]:
