@@ -70,7 +70,6 @@ class Rows(Sequence[Row]):
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of all that the rows hold."""
-
         digest = hashlib.sha256(str(self.length).encode())
         for row in self.members:
             digest.update(len(row).to_bytes(8, "little"))
