@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -100,20 +103,54 @@ class Running:
             assert time.monotonic() < deadline
             assert self.client.get("/health").status_code in (200, 503)
 
+    def connect(self) -> socket.socket:
+        """A connection, for bytes as they are."""
+        connection = socket.create_connection(("127.0.0.1", int(self.url.rpartition(":")[2])), timeout=20)
+        self.connections.append(connection)
+        return connection
+
     def send(self, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> socket.socket:
         """A connection on which a request has been sent and nothing read."""
         data = json.dumps(body).encode()
         lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
         head = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(data)}", *lines, "", ""]
-        connection = socket.create_connection(("127.0.0.1", int(self.url.rpartition(":")[2])), timeout=20)
-        self.connections.append(connection)
+        connection = self.connect()
         connection.sendall("\r\n".join(head).encode() + data)
         return connection
+
+    @staticmethod
+    def read_all(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers in lower case and body of an answer, after which the connection ends."""
+        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines), body
 
     def metric(self, name: str) -> float:
         """The value of a metric, over all its labels."""
         lines = self.client.get("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.partition("{")[0].split(" ")[0] == name)
+
+
+@pytest.fixture(scope="session")
+def launch() -> Callable[..., tuple[subprocess.Popen[str], str]]:
+    """Start `gemcut serve` of a folder as a process; gives it, once it serves, and its standard error so far."""
+
+    def begin(folder: Path, *options: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gemcut", "serve", str(folder), *options],
+            env={**os.environ, "GEMCUT_CACHE": str(folder.parent / "cache"), **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        said = ""
+        while "  try " not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        return process, said
+
+    return begin
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import socket
 import time
 
 import openai
@@ -22,26 +21,15 @@ def locked(start):
 
 def ask(server, head, body=b""):
     """The first line of the answer to a request as it is."""
-    with connected(server) as connection:
+    with server.connect() as connection:
         connection.sendall(head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body)
         return connection.recv(4096).partition(b"\r\n")[0].decode()
-
-
-def connected(server):
-    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20)
 
 
 def send_on(connection, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         connection.sendall(b"x" * 1000)
-
-
-def read_all(connection):
-    """Status, headers in lower case and body of an answer with which the connection ends."""
-    head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
-    first, *lines = head.decode().split("\r\n")
-    return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines), body
 
 
 @pytest.mark.parametrize(
@@ -100,10 +88,10 @@ WRONG = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization
     "framing", [b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\nHello\r\n"]
 )
 def test_a_wrong_key_is_told_before_the_body_comes_and_ends_the_connection(locked, framing):
-    with connected(locked) as connection:
+    with locked.connect() as connection:
         begin = time.monotonic()
         connection.sendall(WRONG + framing)
-        status, headers, body = read_all(connection)
+        status, headers, body = locked.read_all(connection)
         assert time.monotonic() - begin < 1
     assert (status, headers["connection"], json.loads(body)["error"]["code"]) == (401, "close", "invalid_api_key")
     assert locked.server.num_working == 0
@@ -112,9 +100,9 @@ def test_a_wrong_key_is_told_before_the_body_comes_and_ends_the_connection(locke
 def test_a_refused_client_cannot_hold_its_connection(start, monkeypatch):
     """What it sends after its answer is thrown away for a moment; then nobody is there."""
     monkeypatch.setattr("gemcut.serve.http_protocol.LINGER_SECONDS", 0.2)
-    with start(api_keys=("k",)) as server, connected(server) as connection:
+    with start(api_keys=("k",)) as server, server.connect() as connection:
         connection.sendall(WRONG + b"Content-Length: 1000000000000\r\n\r\n")
-        assert read_all(connection)[0] == 401
+        assert server.read_all(connection)[0] == 401
         with pytest.raises(ConnectionError):
             send_on(connection, 20)
 
@@ -239,9 +227,9 @@ LOCAL = b" HTTP/1.1\nHost: localhost\n"
     ],
 )
 def test_what_is_no_request_is_refused_in_the_one_shape(served, head, status, message):
-    with connected(served) as connection:
+    with served.connect() as connection:
         connection.sendall(head.replace(b"\n", b"\r\n") + b"Connection: close\r\n\r\n")
-        found, headers, body = read_all(connection)
+        found, headers, body = served.read_all(connection)
     error = json.loads(body)["error"]
     assert (found, headers["content-type"], error.keys()) == (
         status,
@@ -253,9 +241,9 @@ def test_what_is_no_request_is_refused_in_the_one_shape(served, head, status, me
 
 
 def test_a_body_that_breaks_off_into_nonsense_is_refused(served):
-    with connected(served) as connection:
+    with served.connect() as connection:
         connection.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
-        status, _, body = read_all(connection)
+        status, _, body = served.read_all(connection)
     assert (status, json.loads(body)["error"]["code"]) == (400, "invalid_request")
     served.until(lambda: served.server.num_working == 0)
 

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from tests.serve.test_gate import connected, read_all
-
 pytestmark = pytest.mark.native
 
 HELLO = {"prompt": "Hi", "max_tokens": 4}
@@ -106,11 +104,11 @@ def test_a_constraint_that_panics_ends_its_text_alone(start, monkeypatch, method
 def test_a_request_that_the_end_of_the_server_meets_is_told_so(start, monkeypatch):
     """Half a body has come when the time to drain is over: the request is cancelled, and still answered."""
     monkeypatch.setattr("gemcut.serve.process._CLOSE_SECONDS", 0)
-    with start(drain_seconds=0.05) as server, connected(server) as connection:
+    with start(drain_seconds=0.05) as server, server.connect() as connection:
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         server.until(lambda: server.server.num_working == 1)
         server.stop()
-        status, headers, body = read_all(connection)
+        status, headers, body = server.read_all(connection)
         assert (status, json.loads(body)["error"]["code"]) == (503, "draining")
         assert headers["retry-after"] == "1"
         server.join()

@@ -33,10 +33,10 @@ def test_adapters_are_named():
 class FakeModel:
     """Notes the scheduler that it is asked for."""
 
-    name = "model"
+    name, engine_model = "model", None
 
     def __init__(self, device):
-        self.device = device
+        self.device, self.constraints = device, object()
 
     def new_scheduler(self, *limits):
         return limits
@@ -55,5 +55,20 @@ def test_models_share_the_memory_for_keys_and_values(monkeypatch):
     assert loaded == [None, Path("one"), Path("two")]
     assert [(model.name, model.base) for model in models] == [("m", None), ("m+a", "m"), ("m+b", "m")]
     assert {model.scheduler for model in models} == {(4, 9, 200)}
+    assert len({model.text_model.constraints for model in models}) == 1
     (model,) = load_served("m", {}, lambda _: FakeModel("gpu"), parallel=4, max_waiting=9)
     assert model.scheduler == (4, 9, None)
+
+
+@pytest.mark.native
+def test_ended_texts_keep_a_small_share_of_the_memory(write_tiny_model, tmp_path, monkeypatch):
+    import gemcut
+
+    folder = write_tiny_model(tmp_path / "tiny")
+    for free, expected in ((1 << 40, 512 << 20), (1 << 20, 1 << 17)):
+        monkeypatch.setattr("gemcut.serve.loading.engine_facts", lambda free=free: {"available_memory_bytes": free})
+        (model,) = load_served(
+            "m", {}, lambda _: gemcut.load(folder, engine="native", threads=1), parallel=4, max_waiting=9
+        )
+        assert model.text_model.engine_model.prefix_cache_bytes == expected
+        assert model.scheduler.cache.limit == free // 2

@@ -1,6 +1,5 @@
 """`gemcut serve` as a process: its port, its banner, its signals."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,23 +15,7 @@ def folder(write_tiny_model, tmp_path_factory):
     return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny", max_position_embeddings=2000)
 
 
-def launch(folder, *options, **environment):
-    """The process, once it says that it serves; its standard error so far."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gemcut", "serve", str(folder), *options],
-        env={**os.environ, "GEMCUT_CACHE": str(folder.parent / "cache"), **environment},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    said = ""
-    while "  try " not in said:
-        line = process.stderr.readline()
-        assert line, said
-        said += line
-    return process, said
-
-
-def test_a_signal_lets_a_stream_finish(folder):
+def test_a_signal_lets_a_stream_finish(folder, launch):
     process, said = launch(folder, "--log-format", "json", "--threads", "1", "--drain-seconds", "100", PORT="0")
     with process:
         assert "Serving tiny (a base model: it continues text and was not trained to talk)" in said

@@ -9,9 +9,12 @@ from pathlib import Path
 from gemcut.engine.extension import engine_facts
 from gemcut.errors import MissingExtraError, UsageError
 from gemcut.generate import TextModel
+from gemcut.interfaces import ContinuousModel
 from gemcut.serve.served_models import ServedModel
 
-_CACHE_SHARE = 0.5  # of the memory that is free once the weights are there; for keys and values of running texts
+# Of the memory that is free once the weights are there: what running texts may need, and what ended ones leave for the
+# next with the same beginning (of their memory as much again waits to be used anew).
+_CACHE_SHARE, _KEPT_SHARE = 0.5, 0.125
 _SUFFIXES = (".gguf", ".safetensors", ".bin", ".pt", ".pth")
 _ADAPTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -37,7 +40,12 @@ def load_served(
     loaded = {served_as: load(path) for served_as, path in named.items()}
     models = []
     for served_as, lm in loaded.items():
-        scheduler = lm.new_scheduler(parallel, max_waiting, _cache_bytes(lm, len(loaded)))
+        free = _free_bytes(lm)
+        if free is not None:
+            _keep_less(lm, int(free * _KEPT_SHARE) // len(loaded))
+        cache_bytes = None if free is None else int(free * _CACHE_SHARE) // len(loaded)
+        lm.constraints = loaded[name].constraints  # an adapter has no tokenizer of its own, so one vocabulary will do
+        scheduler = lm.new_scheduler(parallel, max_waiting, cache_bytes)
         models.append(ServedModel(served_as, lm, scheduler, base=None if served_as == name else name))
     return models
 
@@ -66,12 +74,18 @@ def _is_path(reference: str) -> bool:
     return not reference.startswith(("hf:", "kaggle:", "gs://"))
 
 
-def _cache_bytes(lm: TextModel, num_models: int) -> int | None:
-    """Memory for keys and values of one model; None where it is not this machine's own."""
+def _free_bytes(lm: TextModel) -> int | None:
+    """Memory that is free for a model's texts; None where it is not this machine's own."""
     if lm.device != "cpu":
         return None
     try:
-        free = engine_facts()["available_memory_bytes"]
+        return int(engine_facts()["available_memory_bytes"])
     except MissingExtraError:
         return None
-    return int(free * _CACHE_SHARE) // num_models
+
+
+def _keep_less(lm: TextModel, max_bytes: int) -> None:
+    """Let ended texts keep no more than that, on an engine that keeps any."""
+    engine = lm.engine_model
+    if isinstance(engine, ContinuousModel) and engine.prefix_cache_bytes > max_bytes:
+        engine.prefix_cache_bytes = max_bytes
