@@ -20,6 +20,8 @@ LossOn = Literal["completion", "assistant"]
 Overlong = Literal["error", "truncate", "drop"]
 Empty = Literal["error", "drop"]
 Schedule = Literal["constant", "linear", "cosine"]
+Recompute = Literal["blocks", "cheap", "nothing"]
+Engine = Literal["auto", "jax", "torch", "tensorflow"]
 
 
 def _limits(least: float | None = None, most: float | None = None, *, above: float | None = None, default: Any) -> Any:
@@ -74,7 +76,7 @@ class DataSettings:
         template: "chat" uses the model's chat template; "plain" none; "auto" decides by data and model.
         system: A system message before each conversation that has none.
         loss_on: Learn the last answer only ("completion"), or every turn of the assistant.
-        sequence_length: Tokens of a row, T; None for the model's context, at most 2048.
+        sequence_length: Tokens of a row, T; None for 1024, or the model's context where that is shorter.
         overlong: What becomes of a sample longer than that.
         empty: What becomes of a sample in which there is nothing to learn.
         packing: Put several samples into a row.
@@ -142,7 +144,10 @@ class Recipe:
         warmup: Steps of the linear warm-up, or, below 1, their share of all steps.
         final_learning_rate: What cosine and linear end at, as a share of the highest.
         clip_norm: The gradients' global norm is at most this; None for no clipping.
+        engine: "jax", "torch" or "tensorflow"; "auto" takes the first that is installed.
         dtype: Of the computation: "auto", "float32" or "bfloat16".
+        recompute: What backpropagation computes again to save memory: whole "blocks", what is "cheap", all but the
+            products with weights (JAX; elsewhere as "blocks"), or "nothing".
         seed: Of the adapter's beginning, the order of the rows, the held-out split and dropout.
     """
 
@@ -161,7 +166,9 @@ class Recipe:
     final_learning_rate: float = _limits(0, 1, default=0.0)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     clip_norm: float | None = _limits(above=0, default=1.0)
+    engine: Engine = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    recompute: Recompute = "blocks"
     seed: int = _limits(0, 2**32 - 1, default=0)
     evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
     checkpoints: CheckpointSettings = dataclasses.field(default_factory=CheckpointSettings)
