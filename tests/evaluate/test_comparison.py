@@ -124,6 +124,17 @@ def test_figures_that_are_no_means_are_left_out_and_named(tmp_path):
     assert found.notes == ("boolq: bias is no mean of items and is not compared",)
 
 
+def test_metric_of_some_items_is_compared_on_those(tmp_path):
+    tasks = card_tasks()
+    facts, items = tasks["boolq"]
+    for item in items[:100]:
+        item["acc_amb"] = item["acc"]
+    facts["metrics"]["accuracy_amb"] = figures(items[:100])["acc_amb"]
+    a = read_run(write_run(tmp_path / "a", {"boolq": (facts, items)}))
+    row = next(row for row in compare_runs(a, a).tasks if row.metric == "accuracy_amb")
+    assert (row.num_items, row.is_primary, row.p_value) == (100, False, 1)
+
+
 def test_json_has_the_verdicts(tmp_path):
     a, b = two_runs(tmp_path, card_tasks())
     rows = compare_runs(a, b).as_dict()["tasks"]

@@ -7,7 +7,7 @@ import io
 import json
 
 import pytest
-from synthetic_runs import card_tasks, item_scores, mmlu_task, task_facts, write_run
+from synthetic_runs import card_tasks, figures, item_scores, mmlu_task, task_facts, write_run
 
 from gemcut.errors import NotFoundError, UsageError
 from gemcut.evaluate.report import build_report, csv_text, figure_interval, write_report
@@ -76,6 +76,7 @@ def test_interval_of_figures_that_are_no_means_is_normal():
     assert figure_interval(figure, [0.0, 1.0, 1.0, 1.0]).method == "normal"
     assert figure_interval({**figure, "value": 0.75}, [0.0, 1.0, 1.0, 1.0]).method == "Wilson"
     assert figure_interval({**figure, "stderr": None}, []) is None
+    assert figure_interval({**figure, "stderr": 0.0}, []) is None  # it would be a point, and claim to be sure
 
 
 def test_perplexity_is_no_percentage(tmp_path):
@@ -146,8 +147,10 @@ def test_run_of_an_unknown_model_has_no_verdicts(tmp_path):
 def test_task_of_two_benchmarks_has_both_verdicts(tmp_path):
     items = item_scores({"acc": 0.7}, 40, 0)
     facts = task_facts("BBQ", "choices", items, 0)
-    for name, value in (("accuracy_amb", 0.8), ("accuracy_disamb", 0.6)):
-        facts["metrics"][name] = {**facts["metrics"]["acc"], "value": value}
+    for name, mine in (("amb", items[:20]), ("disamb", items[20:])):
+        facts["metrics"][f"accuracy_{name}"] = figures(mine)["acc"]
+        for item in mine:
+            item[f"acc_{name}"] = item["acc"]
     run = read_run(write_run(tmp_path / "run", {"bbq": (facts, items)}, {"name": "gemma-2b"}))
     report = build_report(run)
     task = rows(report)["bbq"]
@@ -156,5 +159,5 @@ def test_task_of_two_benchmarks_has_both_verdicts(tmp_path):
     ]  # fmt: skip
     lines = {line["metric"]: line for line in csv.DictReader(io.StringIO(csv_text(report)))}
     assert lines["accuracy_disamb"]["published"] == "54.62"
-    assert lines["accuracy_amb"]["interval"] == "normal"  # it is no mean of an item's metric of that name
+    assert lines["accuracy_amb"]["interval"] == "Wilson"
     assert lines["acc"]["published"] == ""

@@ -12,7 +12,7 @@ import numpy as np
 
 from gemcut.errors import UsageError
 from gemcut.evaluate.item_store import ItemRecord
-from gemcut.evaluate.run_folder import RunFolder
+from gemcut.evaluate.run_folder import RunFolder, item_score
 from gemcut.evaluate.statistics import Interval, bootstrap_means, holm, mcnemar, mean, percentiles
 
 LEVEL = 0.05
@@ -198,8 +198,8 @@ def _compared(
     """A row for each metric, the bootstrap of the primary one, and notes of metrics that are no means of items."""
     rows, samples, notes = [], [], []
     for metric, figure in task["metrics"].items():
-        both = [(x, y) for x, y in pairs if metric in x.metrics and metric in y.metrics]
-        values = [x.metrics[metric] for x, _ in both]
+        both = [(x, y) for x, y in pairs if None not in (item_score(x, metric), item_score(y, metric))]
+        values = [item_score(x, metric) or 0.0 for x, _ in both]
         of_items = len(both) == len(pairs) < figure["num_items"] or (
             bool(values) and math.isclose(mean(values), figure["value"], abs_tol=1e-9)
         )
@@ -218,7 +218,7 @@ def _row(
 ) -> tuple[TaskComparison, np.ndarray]:
     figure = task["metrics"][metric]
     scale = 100.0 if figure["is_percent"] else 1.0
-    values = [(x.metrics[metric], y.metrics[metric]) for x, y in both]
+    values = [(item_score(x, metric) or 0.0, item_score(y, metric) or 0.0) for x, y in both]
     # A stream of its own for each task: the mean over tasks takes them to be independent.
     stream = (seed, zlib.crc32(name.encode()))
     drawn = scale * bootstrap_means([second - first for first, second in values], stream)

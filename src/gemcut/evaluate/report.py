@@ -13,7 +13,7 @@ from gemcut.evaluate import published as published_scores
 from gemcut.evaluate.groups import GroupFigure, group_figures, load_groups
 from gemcut.evaluate.item_store import ItemRecord
 from gemcut.evaluate.report_table import verdict_of
-from gemcut.evaluate.run_folder import RunFolder, read_run
+from gemcut.evaluate.run_folder import RunFolder, item_score, read_run
 from gemcut.evaluate.statistics import Interval, mean, mean_interval, normal_interval
 from gemcut.files import atomic_write_bytes, atomic_write_text, json_bytes
 
@@ -164,7 +164,8 @@ def _ordered(task: Mapping[str, Any], first: str) -> list[str]:
 def _metric(name: str, task: Mapping[str, Any], items: Sequence[ItemRecord]) -> dict[str, Any]:
     figure = task["metrics"][name]
     scale = 100.0 if figure["is_percent"] else 1.0
-    interval = figure_interval(figure, [item.metrics[name] for item in items if name in item.metrics])
+    values = [value for item in items if (value := item_score(item, name)) is not None]
+    interval = figure_interval(figure, values)
     stderr = figure["stderr"]
     return {
         "metric": name,
@@ -183,7 +184,9 @@ def figure_interval(figure: Mapping[str, Any], values: Sequence[float]) -> Inter
     """The 95 % interval of a figure: from its items where it is their mean, else from its standard error."""
     if len(values) == figure["num_items"] and values and math.isclose(mean(values), figure["value"], abs_tol=1e-9):
         return mean_interval(values)
-    return None if figure["stderr"] is None else normal_interval(figure["value"], figure["stderr"])
+    return (
+        normal_interval(figure["value"], figure["stderr"]) if figure["stderr"] else None
+    )  # an error of 0 tells nothing
 
 
 def _primary_intervals(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Interval | None]:

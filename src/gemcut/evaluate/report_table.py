@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gemcut.evaluate.published import points_text
 
@@ -55,10 +55,12 @@ def task_table(report: Mapping[str, Any]) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
+    narrowest = {"task": 12, "metric": 11, "verdict": 14}  # the others keep their width
     for name in ("task", "metric", "value ± error", "95 %", "published", "verdict"):
-        is_text = name in ("task", "metric", "verdict")
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=name not in ("task", "verdict"),
-                         min_width=15 if name == "task" else None)  # fmt: skip
+        justify: Literal["left", "right"] = "left" if name in narrowest else "right"
+        table.add_column(
+            name, justify=justify, no_wrap=name not in narrowest, overflow="fold", min_width=narrowest.get(name)
+        )
     for task in report["tasks"]:
         for index, metric in enumerate(task["metrics"]):
             found = verdict_of(task, metric)

@@ -58,6 +58,15 @@ class RunFolder:
         return records
 
 
+def item_score(item: ItemRecord, metric: str) -> float | None:
+    """An item's part in a figure that is a mean of items; None where it has none.
+
+    lm-evaluation-harness calls BBQ's figures accuracy_amb and the like, and so do we; an item's own is acc_amb.
+    """
+    found = item.metrics.get(metric)
+    return item.metrics.get(metric.replace("accuracy_", "acc_", 1)) if found is None else found
+
+
 def read_run(folder: Path) -> RunFolder:
     """The run in a folder.
 
