@@ -161,6 +161,14 @@ def test_transformers_reads_what_is_written(name: str) -> None:
     assert config_from_hf(json.loads(written.to_json_string(use_diff=False)), "config.json") == config
 
 
+def test_transformers_reads_again_what_was_read_and_written() -> None:
+    """It takes no 256.0 where it writes 256."""
+    read = config_from_hf(json.loads(json.dumps(config_to_hf(PUBLISHED["gemma-3-270m"].config))), "config.json")
+    written = config_to_hf(read)
+    assert isinstance(written["query_pre_attn_scalar"], int)
+    assert transformers.AutoConfig.for_model(**written).query_pre_attn_scalar == 256
+
+
 def minimal(model_type: str, **keys: Any) -> dict[str, Any]:
     return {"model_type": model_type, **keys}
 

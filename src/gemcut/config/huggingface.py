@@ -388,7 +388,9 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     data[family.activation_key[0]] = config.hidden_activation
     for key in ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"):
         if key in family.defaults:
-            data[key] = getattr(config, key)
+            value = getattr(config, key)
+            is_whole = key == "query_pre_attn_scalar" and float(value).is_integer()
+            data[key] = int(value) if is_whole else value  # transformers 5 takes no other number here
     if "layer_types" in family.defaults:
         data["layer_types"] = list(config.layer_types)
     if "sliding_window_pattern" in family.defaults:
