@@ -157,6 +157,7 @@ def test_task_of_two_benchmarks_has_both_verdicts(tmp_path):
     assert [(each["metric"], each["score"]) for each in task["published"]] == [
         ("accuracy_amb", 62.58), ("accuracy_disamb", 54.62),
     ]  # fmt: skip
+    assert task["baselines"] == {}  # 11 categories are another benchmark
     lines = {line["metric"]: line for line in csv.DictReader(io.StringIO(csv_text(report)))}
     assert lines["accuracy_disamb"]["published"] == "54.62"
     assert lines["accuracy_amb"]["interval"] == "Wilson"

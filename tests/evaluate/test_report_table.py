@@ -49,5 +49,6 @@ def test_user_task_alone(tmp_path, printed):
     text = "\n".join(printed(build_report(read_run(run)), 120))
     assert "[bold] task, 0-shot" in text
     assert "50.00 ± 50.00" in text
+    assert "verdict" not in text
     assert "Groups" not in text
     assert "Published: nothing to compare with (no scores were published under a name like '[m]'" in text

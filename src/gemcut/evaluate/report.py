@@ -138,9 +138,6 @@ def _task(run: RunFolder, name: str, column: published_scores.Column | None, is_
     if column is not None:
         scores = [score for each in benchmarks for score in published_scores.scores_of(column.key, each)]
         found = published_scores.verdicts(task, scores, is_quantised=is_quantised, is_tuned=column.is_tuned)
-    baselines = {
-        key: published_scores.scores_of(key, each)[:1] for key in published_scores.BASELINES for each in benchmarks[:1]
-    }
     first = found[0].metric if found else task["primary_metric"]
     compared = {each.metric for each in found}
     return {
@@ -152,8 +149,18 @@ def _task(run: RunFolder, name: str, column: published_scores.Column | None, is_
         ],
         "subsets": _subsets(task),
         "published": [_verdict(each) for each in found],
-        "baselines": {key: scores[0].score for key, scores in baselines.items() if scores},
+        "baselines": _baselines(benchmarks, first),
     }
+
+
+def _baselines(benchmarks: Sequence[str], metric: str) -> dict[str, float]:
+    """What was published of other models for a metric, by column; the first table that has it."""
+    found: dict[str, float] = {}
+    for key in published_scores.BASELINES:
+        for score in [each for benchmark in benchmarks for each in published_scores.scores_of(key, benchmark)]:
+            if score.metric in (None, metric) and not score.caveat:
+                found.setdefault(key, score.score)
+    return found
 
 
 def _ordered(task: Mapping[str, Any], first: str) -> list[str]:

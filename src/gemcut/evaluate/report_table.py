@@ -55,24 +55,22 @@ def task_table(report: Mapping[str, Any]) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
+    compared = any(task["published"] for task in report["tasks"])
     narrowest = {"task": 12, "metric": 11, "verdict": 14}  # the others keep their width
-    for name in ("task", "metric", "value ± error", "95 %", "published", "verdict"):
+    for name in ("task", "metric", "value ± error", "95 %", *(("published", "verdict") if compared else ())):
         justify: Literal["left", "right"] = "left" if name in narrowest else "right"
         table.add_column(
             name, justify=justify, no_wrap=name not in narrowest, overflow="fold", min_width=narrowest.get(name)
         )
     for task in report["tasks"]:
         for index, metric in enumerate(task["metrics"]):
-            found = verdict_of(task, metric)
-            verdict = Text(_verdict(found), style=STYLES[found["verdict"]] if found else "")
-            table.add_row(
-                Text(f"{task['title']}, {task['num_shots']}-shot" if index == 0 else ""),
-                Text(metric["metric"]),
-                with_error(metric),
-                interval_text(metric),
-                f"{points_text(found['score'])}{found['mark']}" if found else "",
-                verdict,
-            )
+            title = f"{task['title']}, {task['num_shots']}-shot" if index == 0 else ""
+            cells = [Text(title), Text(metric["metric"]), with_error(metric), interval_text(metric)]
+            if compared:
+                found = verdict_of(task, metric)
+                published = f"{points_text(found['score'])}{found['mark']}" if found else ""
+                cells += [published, Text(_verdict(found), style=STYLES[found["verdict"]] if found else "")]
+            table.add_row(*cells)
     return table
 
 
