@@ -65,7 +65,7 @@ def task_table(report: Mapping[str, Any]) -> Table:
     for task in report["tasks"]:
         for index, metric in enumerate(task["metrics"]):
             title = f"{task['title']}, {task['num_shots']}-shot" if index == 0 else ""
-            cells = [Text(title), Text(metric["metric"]), with_error(metric), interval_text(metric)]
+            cells: list[str | Text] = [Text(title), Text(metric["metric"]), with_error(metric), interval_text(metric)]
             if compared:
                 found = verdict_of(task, metric)
                 published = f"{points_text(found['score'])}{found['mark']}" if found else ""
