@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -44,7 +45,8 @@ class MessageGuard:
         """
         wanted = sorted(self._lengths.keys() | self._ends)
         used: set[str] = set().union(*map(set, _texts(inputs)))
-        free = [chr(code) for code in _PRIVATE_USE if chr(code) not in used][: len(wanted) + 1]
+        unused = (character for character in map(chr, _PRIVATE_USE) if character not in used)
+        free = list(itertools.islice(unused, len(wanted) + 1))
         if len(free) <= len(wanted):
             raise UsageError("messages: they hold every private-use character (U+E000 to U+F8FF), expected some free.")
         return Disguise(self, dict(zip(wanted, free, strict=False)), free[-1])
