@@ -22,7 +22,7 @@ from gemcut.tune.samples import Sample, SampleMaker
 
 STANDARD_LENGTH = 1024
 _MAX_LISTED = 5  # in an error; the report lists all
-Progress = Callable[[str, int, int | None], None]
+Progress = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,7 @@ def prepare(recipe: Recipe, model: ModelText, progress: Progress | None = None) 
     Args:
         recipe: The recipe.
         model: The text side of its model.
-        progress: Called with what is being done ("reading", "encoding"), how much is done, and of how much.
+        progress: Called with what is being done, how much of it is done, and of how much.
 
     Raises:
         NotFoundError: a file is missing.
@@ -141,8 +141,8 @@ def prepare(recipe: Recipe, model: ModelText, progress: Progress | None = None) 
     length = sequence_length_of(recipe, model)
     recipe = dataclasses.replace(recipe, samples=dataclasses.replace(recipe.samples, sequence_length=length))
     settings = recipe.samples
-    files, examples = _read(recipe, recipe.data, settings.limit, tell)
-    other_files, others = _read(recipe, (recipe.evaluation.data,) if recipe.evaluation.data else (), None, tell)
+    files, examples = _read(recipe, recipe.data, settings.limit)
+    other_files, others = _read(recipe, (recipe.evaluation.data,) if recipe.evaluation.data else (), None)
     template = choose_template(recipe, model, [*examples, *others])
     every_turn = settings.loss_on == "assistant"
     maker = SampleMaker(model.tokenizer, template, system=settings.system, every_turn=every_turn)
@@ -211,9 +211,7 @@ def choose_template(recipe: Recipe, model: ModelText, examples: Sequence[Example
     return model.template
 
 
-def _read(
-    recipe: Recipe, names: Sequence[str], limit: int | None, tell: Progress
-) -> tuple[tuple[DataFile, ...], list[Example]]:
+def _read(recipe: Recipe, names: Sequence[str], limit: int | None) -> tuple[tuple[DataFile, ...], list[Example]]:
     """The examples of files; the recipe's format and mapping hold for each of them."""
     files, examples, problems = [], list[Example](), _Problems()
     for name in names:
@@ -227,7 +225,6 @@ def _read(
                 examples.append(form.example(record))
             except DataError as problem:
                 problems.add(problem)
-            tell(f"reading {path.name}", count, None)
         if form is not None:
             digest = sha256_of(path) if path.is_file() else None
             files.append(DataFile(str(path), form, count, digest))
