@@ -24,6 +24,8 @@ from gemcut.cli.rm import rm
 from gemcut.cli.run import run
 from gemcut.cli.serve import serve
 from gemcut.cli.show import show
+from gemcut.cli.tune import EXAMPLES as TUNE_EXAMPLES
+from gemcut.cli.tune import tune
 from gemcut.cli.verify import verify
 from gemcut.errors import GemcutError, UsageError
 
@@ -195,6 +197,7 @@ app.command("eval", epilog=eval_command.EXAMPLES, context_settings=_CONTEXT)(eva
 app.command("eval report", epilog=eval_report.EXAMPLES, context_settings=_CONTEXT)(eval_report.report)
 app.command("eval compare", epilog=eval_compare.EXAMPLES, context_settings=_CONTEXT)(eval_compare.compare)
 app.command("eval claims", epilog=eval_claims.EXAMPLES, context_settings=_CONTEXT)(eval_claims.claims)
+app.command("tune", epilog=TUNE_EXAMPLES, context_settings=_CONTEXT)(tune)
 app.command("check-licence", epilog=CHECK_LICENCE_EXAMPLES, context_settings=_CONTEXT)(check_licence)
 app.command("doctor", epilog=DOCTOR_EXAMPLES, context_settings=_CONTEXT)(doctor)
 app.command("bench", epilog=BENCH_EXAMPLES, context_settings=_CONTEXT)(bench)
