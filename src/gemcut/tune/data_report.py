@@ -282,8 +282,8 @@ def _notices(report: DataReport, data: TrainingData) -> Iterator[str]:
         yield "The tokenizer puts no BOS before texts, as its settings say; Gemma models need it."
     if changed.truncated:
         yield f"{len(changed.truncated):,} samples were cut at {plan.length:,} tokens; they have no end that is learnt."
-    if plan.steps_per_epoch == 1:
-        yield "One step of the optimiser takes all rows. A smaller batch or --accumulation gives more steps."
+    if plan.steps_per_epoch == 1 and plan.num_rows > 1:
+        yield "One step takes all rows. A smaller --batch, --accumulation or --sequence-length gives more steps."
 
 
 __all__ = ["Bos", "DataReport", "Duplicates", "Lengths", "Plan", "ShownSample", "build_report", "show_sample"]

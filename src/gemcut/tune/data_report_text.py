@@ -67,13 +67,13 @@ def fields(report: DataReport) -> list[tuple[str, str]]:
     """Names and values, in the order in which they are read."""
     lengths = report.lengths
     rows = [
-        ("files" if i == 0 else "", f"{file.path}\n{file.num_records:,} records, {file.format.in_words()}")
+        ("files" if i == 0 else "", f"{file.path}\n{counted(file.num_records, 'record')}, {file.format.in_words()}")
         for i, file in enumerate(report.files)
     ]
     rows += [
         ("template", report.template),
-        ("learnt", f"{report.loss_on}: {report.num_targets:,} tokens, {report.share_learnt:.1%} of all"),
-        ("samples", f"{report.num_samples:,} with {report.num_tokens:,} tokens"),
+        ("learnt", f"{report.loss_on}: {counted(report.num_targets, 'token')}, {report.share_learnt:.1%} of all"),
+        ("samples", f"{counted(report.num_samples, 'sample')} with {counted(report.num_tokens, 'token')}"),
         (
             "lengths",
             f"{lengths.shortest:,} to {lengths.longest:,}, median {lengths.median:,.0f}, mean {lengths.mean:,.0f}, "
@@ -89,12 +89,17 @@ def fields(report: DataReport) -> list[tuple[str, str]]:
     return rows
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as "1 row" and "2 rows"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def held_out_in_words(report: DataReport) -> str:
     """What is held out, and from where."""
     if not report.num_held_out:
         return "none"
     source = f", from {report.held_out_files[0].path}" if report.held_out_files else ", a share of the data"
-    return f"{report.num_held_out:,} samples with {report.num_held_out_tokens:,} tokens{source}"
+    return f"{counted(report.num_held_out, 'sample')} with {counted(report.num_held_out_tokens, 'token')}{source}"
 
 
 def changes_in_words(report: DataReport) -> str:
@@ -121,7 +126,7 @@ def bos_in_words(bos: Bos) -> str:
     parts = [f"once in {bos.once:,}"] if bos.once else []
     parts += [f"at the front, and between turns by the template, in {bos.more:,}"] if bos.more else []
     parts += [f"missing in {bos.missing:,}"] if bos.missing else []
-    return "; ".join(parts) + " samples"
+    return "; ".join(parts) + (" sample" if bos.once + bos.more + bos.missing == 1 else " samples")
 
 
 def rows_in_words(report: DataReport) -> str:
@@ -135,11 +140,9 @@ def rows_in_words(report: DataReport) -> str:
 def steps_in_words(report: DataReport) -> str:
     """Steps of the optimiser, and what each takes."""
     plan = report.plan
-    micro = f" × {plan.accumulation} micro-batches" if plan.accumulation > 1 else ""
-    return (
-        f"{plan.num_steps:,} ({plan.steps_per_epoch:,} an epoch), each of {plan.batch_size} rows{micro}, about "
-        f"{plan.targets_per_step:,.0f} learnt tokens"
-    )
+    size = counted(plan.batch_size, "row") + (f" × {plan.accumulation} micro-batches" if plan.accumulation > 1 else "")
+    targets = counted(round(plan.targets_per_step), "learnt token")
+    return f"{plan.num_steps:,} ({plan.steps_per_epoch:,} an epoch), each of {size}, about {targets}"
 
 
 def histogram(lengths: Lengths, row: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from gemcut.tune.samples import Sample
 
-ROUND_TO = 64  # rows with one sample each are as long as the longest one, rounded up to this
+_ROUND_TO = 64  # where a row's length follows from the data
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -125,4 +125,9 @@ def pack(samples: Sequence[Sample], length: int) -> Rows:
 def one_each(samples: Sequence[Sample], length: int) -> Rows:
     """Rows with one sample each, in order, as long as the longest sample, rounded up to 64 but at most `length`."""
     longest = max(map(len, samples), default=1)
-    return Rows(samples, [[index] for index in range(len(samples))], min(-(-longest // ROUND_TO) * ROUND_TO, length))
+    return Rows(samples, [[index] for index in range(len(samples))], min(rounded(longest), length))
+
+
+def rounded(num_tokens: int) -> int:
+    """The next multiple of 64."""
+    return -(-num_tokens // _ROUND_TO) * _ROUND_TO

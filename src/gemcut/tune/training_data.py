@@ -14,7 +14,7 @@ from gemcut.text import ChatTemplate, Tokenizer, chat_template_for
 from gemcut.tune.batches import Batches
 from gemcut.tune.fitting import Changed, Fitting
 from gemcut.tune.held_out import split, without_twins
-from gemcut.tune.packing import Rows, one_each, pack
+from gemcut.tune.packing import Rows, one_each, pack, rounded
 from gemcut.tune.recipe import Recipe
 from gemcut.tune.record_formats import Conversation, Example, RecordFormat, detect
 from gemcut.tune.records import find_data, read_records
@@ -156,7 +156,7 @@ def prepare(recipe: Recipe, model: ModelText, progress: Progress | None = None) 
         twins = []
     if not samples:
         raise DataError(f"{', '.join(recipe.data)}: no sample is left to train on. See --overlong and --empty.")
-    lay = pack if settings.packing else one_each
+    lay = _packed if settings.packing else one_each
     return TrainingData(
         recipe=recipe,
         model=model,
@@ -171,6 +171,11 @@ def prepare(recipe: Recipe, model: ModelText, progress: Progress | None = None) 
         num_apart=maker.num_apart,
         num_unlearnt_turns=0 if every_turn else sum(map(_earlier_turns, examples)),
     )
+
+
+def _packed(samples: Sequence[Sample], length: int) -> Rows:
+    """Packed rows; where everything fits into a shorter one, that is taken."""
+    return pack(samples, min(length, rounded(sum(map(len, samples)))))
 
 
 def sequence_length_of(recipe: Recipe, model: ModelText) -> int:
