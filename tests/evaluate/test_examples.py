@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gemcut.errors import UsageError
+from gemcut.errors import NotFoundError, UsageError
 from gemcut.evaluate.data import DataFolders
 from gemcut.evaluate.examples import ExampleSet
 from gemcut.evaluate.task import Task
@@ -109,3 +109,19 @@ def test_too_few_examples(make: Callable[..., Task], shots: dict[str, Any], numb
 def test_too_few_for_each_its_own(make: Callable[..., Task], without_item: bool, number: int) -> None:
     with pytest.raises(UsageError, match=rf"has {number - 1} examples, expected as many"):
         ExampleSet(make(without_item=without_item), DataFolders(), number, sampling="lm-eval")
+
+
+def test_other_examples_serve_where_a_file_is_not_here(make: Callable[..., Task]) -> None:
+    examples = ExampleSet(make(files=["lost.jsonl"], fallback=["rows.jsonl"]), DataFolders(), 2)
+    assert len(examples.held_out) == 2
+    assert examples.notes[0].endswith("lost.jsonl are not on this machine; others serve.")
+
+
+def test_the_others_do_not_serve_where_the_file_is_here(make: Callable[..., Task]) -> None:
+    with pytest.raises(UsageError, match="own has 4 examples"):
+        ExampleSet(make(fallback=["rows.jsonl"]), DataFolders(), 5)
+
+
+def test_too_few_without_the_file_that_is_not_here(make: Callable[..., Task]) -> None:
+    with pytest.raises(NotFoundError, match=r"lost\.jsonl: not in "):
+        ExampleSet(make(files=["train.jsonl", "lost.jsonl"]), DataFolders(), 5)

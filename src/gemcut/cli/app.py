@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from gemcut.cli import eval as eval_command
-from gemcut.cli import eval_claims, eval_compare, eval_report
+from gemcut.cli import eval_claims, eval_compare, eval_fetch, eval_report, eval_tasks
 from gemcut.cli.bench import bench
 from gemcut.cli.calibrate import calibrate
 from gemcut.cli.chat import chat
@@ -194,6 +194,8 @@ app.command("convert", epilog=CONVERT_EXAMPLES, context_settings=_CONTEXT)(conve
 app.command("verify", epilog=VERIFY_EXAMPLES, context_settings=_CONTEXT)(verify)
 app.command("plan", epilog=PLAN_EXAMPLES, context_settings=_CONTEXT)(plan)
 app.command("eval", epilog=eval_command.EXAMPLES, context_settings=_CONTEXT)(eval_command.eval_model)
+app.command("eval tasks", epilog=eval_tasks.EXAMPLES, context_settings=_CONTEXT)(eval_tasks.tasks)
+app.command("eval fetch", epilog=eval_fetch.EXAMPLES, context_settings=_CONTEXT)(eval_fetch.fetch)
 app.command("eval report", epilog=eval_report.EXAMPLES, context_settings=_CONTEXT)(eval_report.report)
 app.command("eval compare", epilog=eval_compare.EXAMPLES, context_settings=_CONTEXT)(eval_compare.compare)
 app.command("eval claims", epilog=eval_claims.EXAMPLES, context_settings=_CONTEXT)(eval_claims.claims)

@@ -166,6 +166,13 @@ def size_in_words(num_bytes: int) -> str:
     return f"{amount:.2f} GiB"
 
 
+def in_columns(rows: list[list[str]]) -> str:
+    """Lines of rows whose cells stand in columns, each as wide as its longest cell."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines) + "\n"
+
+
 def print_fields(fields: dict[str, Any], indent: int = 0) -> None:
     """Print names and values in two aligned columns on standard output; a nested mapping is indented."""
     width = max((len(name) for name, value in fields.items() if not isinstance(value, dict)), default=0)

@@ -49,14 +49,22 @@ class DataFolders:
         """
         key = (data_set, file)
         if key not in self._rows:
-            path = self.path(data_set, file)
-            data = _unpacked(path, read_bytes(path, MAX_FILE_BYTES, DataError))
-            self._digests[key] = hashlib.sha256(data).hexdigest()
-            expected = known_data_sets().get(data_set, {}).get("files", {}).get(file, {}).get("sha256", sha256)
-            if expected is not None:
-                _check_digest(path, self._digests[key], expected)
+            path, data = self._contents(data_set, file, sha256)
             self._rows[key] = list(_parsed(path, _text(path, data)))
         return self._rows[key]
+
+    def check(self, data_set: str, file: str) -> None:
+        """See that a file is there and whole; raises as `rows` does."""
+        self._contents(data_set, file, None)
+
+    def _contents(self, data_set: str, file: str, sha256: str | None) -> tuple[Path, bytes]:
+        path = self.path(data_set, file)
+        data = _unpacked(path, read_bytes(path, MAX_FILE_BYTES, DataError))
+        self._digests[data_set, file] = hashlib.sha256(data).hexdigest()
+        expected = known_data_sets().get(data_set, {}).get("files", {}).get(file, {}).get("sha256", sha256)
+        if expected is not None:
+            _check_digest(path, self._digests[data_set, file], expected)
+        return path, data
 
     def digest(self, data_set: str, file: str) -> str:
         """SHA-256 of a file's contents, unpacked where it is packed; raises as `rows` does."""

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from gemcut.errors import UsageError
+from gemcut.errors import NotFoundError, UsageError
 from gemcut.evaluate.data import DataFolders, Row
 from gemcut.evaluate.task import Item, Task
 
@@ -32,6 +32,7 @@ class ExampleSet:
 
     Raises:
         UsageError: there are not as many.
+        NotFoundError: there are not as many without a file that is not here.
     """
 
     def __init__(
@@ -46,11 +47,14 @@ class ExampleSet:
         self._pools: list[list[tuple[int | None, Row]]] = []
         if not num_shots:
             return
-        self._pools = [self._pool(data, file) for file in task.shots.files]
+        missing = self._fill_pools(data)
         self._each_its_own = sampling == "lm-eval" and task.shots.order == "random"
         has_scored = any(number is not None for pool in self._pools for number, _ in pool)
         self._spare = int(self._each_its_own and (task.shots.without_item or has_scored))
-        self._check_number(sum(len(pool) for pool in self._pools) - self._spare)
+        available = sum(len(pool) for pool in self._pools) - self._spare
+        if missing and available < num_shots:
+            raise missing
+        self._check_number(available)
         if not self._each_its_own and task.shots.same is None:
             self._fixed[None] = self._drawn(seed)
 
@@ -77,6 +81,19 @@ class ExampleSet:
             self._check_number(len(rows), key)
             self._fixed[key] = self._joined(rows[: self.num_shots])
         return self._fixed[key]
+
+    def _fill_pools(self, data: DataFolders) -> NotFoundError | None:
+        """Read what examples are drawn from; what is not here is left out, noted, and the error comes back."""
+        missing = None
+        for file in self.task.shots.files:
+            try:
+                self._pools.append(self._pool(data, file))
+            except NotFoundError as error:
+                missing = error
+                self.notes.append(f"The examples of {self.task.data_set}/{file} are not on this machine; others serve.")
+        if missing:
+            self._pools += [self._pool(data, file) for file in self.task.shots.fallback]
+        return missing
 
     def _pool(self, data: DataFolders, file: str) -> list[tuple[int | None, Row]]:
         """Rows of a file that serve as examples; those that are scored themselves with their numbers."""

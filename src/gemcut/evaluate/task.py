@@ -102,6 +102,7 @@ class ShotSource:
 
     Attributes:
         files: Of the task's data set, in the order in which they are drawn from; the scored file may be among them.
+        fallback: Files that serve where one of `files` is not on this machine; the report says so.
         order: "random", or "first" for the first rows in order.
         same: A field that an example must have in common with the item; None for none.
         only: Which rows serve; None for all.
@@ -111,6 +112,7 @@ class ShotSource:
     """
 
     files: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
     order: Literal["random", "first"] = "random"
     same: str | None = None
     only: Expression | None = None
@@ -134,6 +136,7 @@ class Task:
         process: Makes a row ready for the templates.
         fields: What a row must have.
         id_field: What names a row, where rows have it: no two may be equal.
+        num_rows: How many are scored, for people, where it is not all of the files; 0 where it is.
         num_shots: Solved examples before the question, unless told otherwise.
         shots: Where they come from.
         description: Before everything else.
@@ -172,6 +175,7 @@ class Task:
     process: str | None = None
     fields: tuple[str, ...] = ()
     id_field: str = "id"
+    num_rows: int = 0
     num_shots: int = 0
     shots: ShotSource = ShotSource()
     description: Template | None = None

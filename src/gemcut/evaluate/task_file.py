@@ -22,16 +22,24 @@ from gemcut.files import read_bytes
 MAX_TASK_BYTES = 1 << 20
 _KEYS = {
     "title": str, "kind": str, "data": dict, "prompt": str, "gold": str, "metrics": list, "licence": str, "notes": list,
-    "process": str, "fields": list, "id": str, "num_shots": int, "shots": dict, "description": str, "choices": str,
-    "continuation": str, "target": str, "delimiter": str, "separator": str, "stop": list, "max_tokens": int,
-    "answer": dict, "subset": str, "labels": str, "counted": list, "aggregate": str, "parts": dict,
+    "process": str, "fields": list, "id": str, "num_shots": int, "num_rows": int, "shots": dict, "description": str,
+    "choices": str, "continuation": str, "target": str, "delimiter": str, "separator": str, "stop": list,
+    "max_tokens": int, "answer": dict, "subset": str, "labels": str, "counted": list, "aggregate": str, "parts": dict,
 }  # fmt: skip
 _DATA_KEYS = {"set": str, "file": str, "files": list, "only": str, "sha256": str, "join": str, "by": str, "key": str}
-_SHOT_KEYS = {"files": list, "order": str, "same": str, "only": str, "process": str, "without_item": bool}
+_SHOT_KEYS = {
+    "files": list,
+    "fallback": list,
+    "order": str,
+    "same": str,
+    "only": str,
+    "process": str,
+    "without_item": bool,
+}
 _NEEDED = ("title", "kind", "data", "prompt")
 _TEMPLATES = {"prompt": Template, "description": Template, "continuation": Template, "target": Template,
               "choices": Expression, "gold": Expression, "subset": Expression, "labels": Expression}  # fmt: skip
-_OWN = ("title", "kind", "licence", "num_shots", "delimiter", "separator", "max_tokens", "process")
+_OWN = ("title", "kind", "licence", "num_shots", "num_rows", "delimiter", "separator", "max_tokens", "process")
 _KINDS = {"choices": ("choices", "gold"), "generate": ("answer",), "rolling": ()}
 
 
@@ -151,7 +159,7 @@ def _shots(given: Mapping[str, Any], where: str) -> ShotSource:
         raise DataError(f'{where}: the order is {given["order"]!r}, expected "random" or "first".')
     if given.get("process") not in (None, *EXAMPLES):
         raise DataError(f"{where}: process is {given['process']!r}, expected one of {', '.join(EXAMPLES)}.")
-    changes: dict[str, Any] = {"files": tuple(map(str, given.get("files", ())))}
+    changes: dict[str, Any] = {key: tuple(map(str, given.get(key, ()))) for key in ("files", "fallback")}
     if "only" in given:
         changes["only"] = Expression(given["only"], f"{where}, only")
     return ShotSource(**{**given, **changes})
