@@ -59,13 +59,11 @@ def test_an_engine_without_padding_gets_them_by_what_they_begin_with():
 
 
 def test_costs_leave_out_what_the_text_before_has():
-    questions = [
-        score([2, 3, 4, 5], [7, 8]),
-        score([2, 3, 4, 5], [7, 9, 9]),
-        prompt([2, 3, 4, 5, 7, 9, 8], 1, 1, max_tokens=3),
-    ]
-    batches = continuous(Asker(number_model())).plan(questions)
-    assert [cost for batch in batches for cost in batch.costs] == [6, 2, 1 + 3]
+    scores = [score([2, 3, 4, 5], [7, 8]), score([2, 3, 4, 5], [7, 9, 9])]
+    prompts = [prompt([2, 3, 4, 5, 7], 0, max_tokens=3), prompt([2, 3, 4, 5, 8], 1, max_tokens=3)]
+    for questions, costs in ((scores, [6, 2]), (prompts, [5 + 3, 1 + 3])):
+        batches = continuous(Asker(number_model())).plan(questions)
+        assert [cost for batch in batches for cost in batch.costs] == costs
 
 
 def test_the_plan_is_the_same_whatever_is_known_and_items_stay_whole():
@@ -82,7 +80,7 @@ def test_the_plan_is_the_same_whatever_is_known_and_items_stay_whole():
 def test_calls_hold_about_as_many_tokens_as_they_may():
     questions = [score(range(2, 22), [item], item) for item in range(30)]
     batches = continuous(Asker(number_model(), call_tokens=24)).plan(questions)
-    assert len(batches) > 5
+    assert [len(batch.numbers) for batch in batches] == [4, 24, 2]
     assert all(sum(batch.costs) <= 24 for batch in batches)
 
 
@@ -94,6 +92,14 @@ def test_little_memory_makes_small_calls(monkeypatch):
     assert [len(batch.numbers) for batch in Asker(number_model()).plan(questions)] == [5, 5, 2]
     monkeypatch.setattr(asker_module, "engine_facts", lambda: {"available_memory_bytes": 0})
     assert [len(batch.numbers) for batch in Asker(number_model()).plan(questions)] == [1] * 12
+
+
+@pytest.mark.parametrize("is_continuous", [False, True], ids=["padded", "continuous"])
+def test_kinds_are_not_asked_in_one_call(is_continuous):
+    questions = [(score([2, 9], [item], item) if item % 3 else prompt([2, 9, item], item)) for item in range(12)]
+    asker = continuous(Asker(number_model())) if is_continuous else Asker(number_model())
+    for batch in asker.plan(questions):
+        assert len({type(questions[number].encoded) for number in batch.numbers}) == 1
 
 
 def test_nothing_asked_is_nothing_planned():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,6 +23,7 @@ from gemcut.evaluate.task import ChoiceScore, GenerateRequest, RollingRequest, S
 
 pytestmark = pytest.mark.backend
 TOLERANCE = 3e-5
+WAIT_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +117,25 @@ def test_what_all_prompts_begin_with_is_computed_once(model, requests, engine, m
         assert computed < len(prompts) * 20 + 2 * shared
 
 
-def begin_run(model_path, tasks, output, engine, seconds):
+@contextlib.contextmanager
+def begun_run(model_path, tasks, output, engine, seconds):
+    """A run in a process of its own; it is killed where this is left."""
     command = [sys.executable, slow_run.__file__, str(model_path), engine, str(output), str(seconds), *map(str, tasks)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def wait_for_lines(process, path, count):
-    end = time.monotonic() + 120
+    end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end and process.poll() is None:
         if path.is_file() and path.read_bytes().count(b"\n") > count:
             return
         time.sleep(0.02)
-    raise AssertionError(f"{path}: not {count} lines; {process.communicate()[0]}")
+    raise AssertionError(f"{path}: not {count} lines")
 
 
 @pytest.mark.parametrize("task", ["sums", "written"])
@@ -138,20 +146,17 @@ def test_kill_9_and_the_same_command_give_the_same_numbers(model_path, model, tm
         for row in ROWS
     ]
     tasks = [path for path in write_tasks(tmp_path / "tasks", rows) if path.stem == task]
-    process = begin_run(model_path, tasks, tmp_path / "run", engine, 0.3)
     path = tmp_path / "run" / "items" / f"{task}.jsonl"
-    try:
+    with begun_run(model_path, tasks, tmp_path / "run", engine, 0.3) as process:
         wait_for_lines(process, path, 12)
-    finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
     known = path.read_bytes().count(b"\n") - 1
     assert 12 <= known < len(rows)
     assert not (tmp_path / "run" / "results.json").exists()
-    asked_again = begin_run(model_path, tasks, tmp_path / "run", engine, 0)
-    output, _ = asked_again.communicate(timeout=120)
-    assert asked_again.returncode == 0, output
+    with begun_run(model_path, tasks, tmp_path / "run", engine, 0) as process:
+        output, _ = process.communicate(timeout=WAIT_SECONDS)
+        assert process.returncode == 0, output
     slow_run.make_small_steps(monkeypatch.setattr)
     run.evaluate(model, list(map(str, tasks)), output=tmp_path / "whole", shots=2)
     assert path.read_bytes() == (tmp_path / "whole" / "items" / path.name).read_bytes()

@@ -85,7 +85,7 @@ class Asker:
             for number in items[item]:
                 new.append(self._cost(questions[number].encoded, last))
                 last = questions[number].encoded.token_ids
-            if numbers and not self._has_room(questions, [*numbers, *items[item]], sum(costs) + sum(new)):
+            if numbers and not self._has_room(questions, numbers, items[item], sum(costs) + sum(new)):
                 batches.append(Batch(tuple(numbers), tuple(costs)))
                 numbers, costs = [], []
             numbers, costs = numbers + items[item], costs + new
@@ -115,12 +115,11 @@ class Asker:
         if prompts:
             yield from self._generated(questions, prompts)
 
-    def _place(self, question: Question) -> tuple[int, int | bytes]:
-        """Where an item stands: with its group; then by what it begins with, or by its length where rows are padded."""
+    def _place(self, question: Question) -> tuple[str, int, int | bytes]:
+        """Where an item stands: with its kind, then its group; there by what it begins with, or by length if padded."""
         token_ids = question.encoded.token_ids
-        if self._is_continuous:
-            return question.group, token_ids.astype(">i4").tobytes()
-        return question.group, len(token_ids)
+        place = token_ids.astype(">i4").tobytes() if self._is_continuous else len(token_ids)
+        return type(question.encoded).__name__, question.group, place
 
     def _cost(self, encoded: Encoded, last: np.ndarray) -> int:
         """Tokens to compute for a request after a text that may begin alike."""
@@ -129,14 +128,17 @@ class Asker:
         new = len(encoded.token_ids) - num_shared(encoded.token_ids, last)
         return new + (encoded.max_tokens if isinstance(encoded, EncodedPrompt) else 0)
 
-    def _has_room(self, questions: Sequence[Question], numbers: Sequence[int], num_tokens: int) -> bool:
-        """Whether the questions fit one call."""
-        if any(isinstance(questions[number].encoded, EncodedPrompt) for number in numbers) and self._is_continuous:
-            return True  # they come and go by themselves
-        if self._is_continuous:
-            return num_tokens <= self._call_tokens
-        longest = max(_max_tokens(questions[number].encoded) for number in numbers)
-        return len(numbers) <= max(min(CALL_ROWS, self._rows_that_fit(longest)), 1)
+    def _has_room(
+        self, questions: Sequence[Question], numbers: Sequence[int], more: Sequence[int], num_tokens: int
+    ) -> bool:
+        """Whether a call has room for more questions, `num_tokens` being the tokens of all."""
+        kind = type(questions[numbers[0]].encoded)
+        if kind is not type(questions[more[0]].encoded):
+            return False
+        if self._is_continuous:  # prompts come and go by themselves
+            return kind is EncodedPrompt or num_tokens <= self._call_tokens
+        longest = max(_max_tokens(questions[number].encoded) for number in (*numbers, *more))
+        return len(numbers) + len(more) <= max(min(CALL_ROWS, self._rows_that_fit(longest)), 1)
 
     def _rows_that_fit(self, num_tokens: int) -> int:
         """Texts of so many tokens whose keys and values fit the memory; twice their size, for engines round it up."""
