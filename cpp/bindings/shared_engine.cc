@@ -45,7 +45,7 @@ int64_t SharedEngine::prefix_cache_limit() const {
 
 void SharedEngine::set_prefix_cache_limit(int64_t max_bytes) {
   const auto held = lock();
-  engine();
+  engine().keep_memory(max_bytes ? max_bytes : INT64_MAX);
   prefix_cache_->set_max_bytes(max_bytes);
 }
 

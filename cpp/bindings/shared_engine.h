@@ -43,7 +43,8 @@ class SharedEngine {
   // The most that a sequence of max_tokens ever takes, what its sliding layers overwrite included. Throws as Engine's
   // and ErrorKind::failed after close().
   int64_t sequence_bytes(int64_t max_tokens) const;
-  // Limit and use of what ended sequences keep. Throw ErrorKind::failed after close().
+  // Limit and use of what ended sequences keep for texts with the same beginning; of freed memory no more waits than the
+  // limit either, unless it is 0. Throw ErrorKind::failed after close().
   int64_t prefix_cache_limit() const;
   void set_prefix_cache_limit(int64_t max_bytes);
   int64_t prefix_cache_bytes() const;

@@ -101,6 +101,7 @@ class CpuEngine : public Engine {
   bool truncate(Sequence& sequence, int64_t length) override;
   int64_t restorable(const Sequence& sequence, int64_t length) const override;
   void keep_snapshots(Sequence& sequence, int64_t max_bytes) override;
+  void keep_memory(int64_t max_bytes) override { cache_memory_->set_max_bytes(max_bytes); }
   void save_sequence(const Sequence& sequence, const std::string& path) override;
   std::unique_ptr<Sequence> load_sequence(const std::string& path, int64_t max_tokens) override;
 

@@ -110,6 +110,8 @@ class Engine {
   virtual int64_t restorable(const Sequence& sequence, int64_t length) const = 0;
   // Lets them go back further: what sliding layers overwrite from now on is kept in up to max_bytes of memory.
   virtual void keep_snapshots(Sequence& sequence, int64_t max_bytes) = 0;
+  // How much memory of ended sequences waits for the next ones; 512 MiB at most.
+  virtual void keep_memory(int64_t max_bytes) = 0;
   // A sequence's tokens, keys and values in a file that is there whole or not at all. load_sequence() takes it on the
   // same model and cache type, whatever the instruction set; on the same one it goes on exactly as the saved one would.
   // Throw usage, failed (the disk refuses), not_found, checkpoint (damaged, or of another model, cache type or version),

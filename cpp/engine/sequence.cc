@@ -52,9 +52,23 @@ std::shared_ptr<std::byte> CacheMemory::take(int64_t bytes) {
 
 void CacheMemory::give_back(std::shared_ptr<std::byte> memory, int64_t bytes) {
   const std::lock_guard lock(mutex_);
-  if (kept_bytes_ + bytes > max_kept_bytes) return;
+  if (kept_bytes_ + bytes > max_bytes_) return;
   kept_.emplace(bytes, std::move(memory));
   kept_bytes_ += bytes;
+}
+
+void CacheMemory::set_max_bytes(int64_t max_bytes) {
+  const std::lock_guard lock(mutex_);
+  max_bytes_ = std::min(max_bytes, most_kept_bytes);
+  while (kept_bytes_ > max_bytes_) {
+    kept_bytes_ -= kept_.begin()->first;
+    kept_.erase(kept_.begin());
+  }
+}
+
+int64_t CacheMemory::num_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return kept_bytes_;
 }
 
 CpuSequence::CpuSequence(const Config& config, CacheType type, int64_t max_tokens, std::shared_ptr<CacheMemory> source,

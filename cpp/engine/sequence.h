@@ -42,10 +42,14 @@ class CacheMemory {
  public:
   std::shared_ptr<std::byte> take(int64_t bytes);
   void give_back(std::shared_ptr<std::byte> memory, int64_t bytes);
+  // Keeps no more than that, nor than most_kept_bytes.
+  void set_max_bytes(int64_t max_bytes);
+  int64_t num_bytes() const;
 
  private:
-  static constexpr int64_t max_kept_bytes = int64_t{512} << 20;
-  std::mutex mutex_;
+  static constexpr int64_t most_kept_bytes = int64_t{512} << 20;
+  mutable std::mutex mutex_;
+  int64_t max_bytes_ = most_kept_bytes;
   std::multimap<int64_t, std::shared_ptr<std::byte>> kept_;
   int64_t kept_bytes_ = 0;
 };

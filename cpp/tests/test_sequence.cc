@@ -86,6 +86,22 @@ TEST(sequence_memory_comes_back_clean) {
   }
 }
 
+TEST(sequence_memory_waits_within_its_limit) {
+  const Config config = family_config("gemma2");
+  const auto memory = new_memory();
+  const int64_t small = CacheGeometry(config, CacheType::bf16, 64).bytes, large = CacheGeometry(config, CacheType::bf16, 700).bytes;
+  { const CpuSequence one(config, CacheType::bf16, 64, memory), two(config, CacheType::bf16, 700, memory); }
+  CHECK_EQUAL(memory->num_bytes(), small + large);
+  memory->set_max_bytes(large);
+  CHECK_EQUAL(memory->num_bytes(), large);
+  { const CpuSequence one(config, CacheType::bf16, 64, memory); }
+  CHECK_EQUAL(memory->num_bytes(), large);
+  { const CpuSequence two(config, CacheType::bf16, 700, memory); CHECK_EQUAL(memory->num_bytes(), 0); }
+  CHECK_EQUAL(memory->num_bytes(), large);
+  memory->set_max_bytes(0);
+  CHECK_EQUAL(memory->num_bytes(), 0);
+}
+
 TEST(sequence_tokens_grow_and_shrink) {
   CpuSequence sequence(family_config("gemma"), CacheType::f32, 100, new_memory());
   CHECK_EQUAL(sequence.length(), 0);

@@ -269,3 +269,28 @@ def test_an_interrupted_prefill_goes_on_from_its_last_chunk(write_tiny_model, tm
     assert other.num_reused[0] < len(prompt) - 1
     assert other.num_reused[0] % 256 == 0
     assert answers(model, cache, 5) == answers(model, other, 5)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 20_000, 512 << 20])
+def test_no_sequence_ever_takes_more_than_was_said(write_tiny_model, tmp_path, kept_bytes):
+    """Keys and values, and what the sliding layers overwrite; also of one that takes over what another has computed."""
+    with NativeCheckpoint(write_tiny_model(tmp_path / "long", max_position_embeddings=2000)) as checkpoint:
+        model = NativeLanguageModel(checkpoint, threads=1, prefix_cache_bytes=kept_bytes)
+    prompt = np.random.default_rng(1).integers(3, 700, 1800).tolist()
+    for length, room in ((1800, 1900), (1700, 1701), (900, 1000), (100, 1900), (20, 21)):
+        cache = started(model, prompt[:length], max_tokens=room)
+        assert cache.num_reused[0] in (0, length - 1)
+        assert cache.num_bytes <= model.sequence_bytes(room)
+        answers(model, cache, steps=1)
+        assert cache.num_bytes <= model.sequence_bytes(room)
+    bare = model.sequence_bytes(8)
+    model.prefix_cache_bytes = 0
+    assert model.sequence_bytes(8) == bare  # all lies in the window
+    assert (model.sequence_bytes(2000) < cache_bytes_of(model, kept_bytes, 2000)) == (kept_bytes > 0)
+    model.close()
+
+
+def cache_bytes_of(model, kept_bytes, max_tokens):
+    """What a sequence may take while ended ones keep so much."""
+    model.prefix_cache_bytes = kept_bytes
+    return model.sequence_bytes(max_tokens)

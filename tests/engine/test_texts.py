@@ -56,7 +56,7 @@ def plain(tiny_folder):
 
 def test_the_engine_is_continuous(model):
     assert isinstance(model, ContinuousModel)
-    assert model.sequence_bytes(64) == model.new_cache(1, 64).num_bytes
+    assert model.sequence_bytes(8) == model.new_cache(1, 8).num_bytes
 
 
 def test_texts_that_join_and_leave_give_the_answers_of_one_by_one(model, plain):
