@@ -57,8 +57,11 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.close()
         self._process.wait(timeout=60)
+        self._process.stdout.close()
+        self._errors.close()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout

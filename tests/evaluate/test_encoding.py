@@ -202,3 +202,11 @@ def test_a_tokenizer_without_bos():
     model.tokenizer.eos_token_id = None
     with pytest.raises(DataError, match="x: the tokenizer has neither BOS nor EOS"):
         Encoder(model).encode(ScoreRequest("", "a"), "x")
+
+
+def test_prompts_that_a_chat_template_has_made_keep_their_control_tokens():
+    model = number_model()
+    text = "<bos><start_of_turn>user\nthe answer<end_of_turn>"
+    rendered = encode(GenerateRequest(text, (), 4), model=model, is_rendered=True)
+    assert rendered.token_ids.tolist() == model.tokenizer.encode_parts(model.tokenizer.split_special(text))
+    assert rendered.token_ids.tolist().count(BOS) == 1

@@ -77,6 +77,7 @@ class Encoder:
         model: Gives tokenizer, chat template and context.
         chat: Description, examples and question are one message of the user, through the model's chat template.
         system: The system message before it.
+        is_rendered: Prompts have been through a chat template already: what looks like a control token is one.
 
     Attributes:
         context: Tokens of a text, at most.
@@ -87,12 +88,15 @@ class Encoder:
         UsageError: a system message without `chat`.
     """
 
-    def __init__(self, model: TextModel, *, chat: bool = False, system: str | None = None) -> None:
+    def __init__(
+        self, model: TextModel, *, chat: bool = False, system: str | None = None, is_rendered: bool = False
+    ) -> None:
         if system is not None and not chat:
             raise UsageError("--system: it is a message of a chat. Add --chat, or leave it out.")
         self._template = model.template if chat else None
         if chat and self._template is None:
             raise TemplateError(f"{model.name}: the model has no chat template. Leave --chat out.")
+        self._is_rendered = is_rendered
         self._system = [] if system is None else [{"role": "system", "content": system}]
         self._tokenizer, self.context = model.tokenizer, model.context
         self._bos = self._tokenizer.bos_token_id
@@ -154,7 +158,7 @@ class Encoder:
     def _parts(self, text: str) -> list[Part]:
         """A prompt as plain texts and control tokens."""
         if self._template is None:
-            return [text]
+            return self._tokenizer.split_special(text) if self._is_rendered else [text]
         return self._template.parts([*self._system, {"role": "user", "content": text}])
 
     def _ids(self, parts: Sequence[Part], before: str) -> list[int]:
