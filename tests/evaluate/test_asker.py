@@ -84,6 +84,14 @@ def test_calls_hold_about_as_many_tokens_as_they_may():
     assert all(sum(batch.costs) <= 24 for batch in batches)
 
 
+def test_calls_of_large_models_are_smaller(monkeypatch):
+    sizes = []
+    for count in (268_098_176, 2_506_172_416, 8_537_680_896):
+        monkeypatch.setattr(asker_module, "num_parameters", lambda _, count=count: count)
+        sizes.append(Asker(number_model())._call_tokens)
+    assert sizes == [2048, 548, 256]
+
+
 def test_little_memory_makes_small_calls(monkeypatch):
     questions = [score(range(2, 50), [item], item) for item in range(12)]
     row_bytes = 2 * 2 * 4 * 8 * 49

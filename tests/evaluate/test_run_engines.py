@@ -140,9 +140,11 @@ def wait_for_lines(process, path, count):
 
 @pytest.mark.parametrize("task", ["sums", "written"])
 def test_kill_9_and_the_same_command_give_the_same_numbers(model_path, model, tmp_path, engine, task, monkeypatch):
+    if engine != "native" and task == "sums":
+        pytest.skip("one kill is enough for engines that take long to load")
     rows = [
         {**row, "id": f"{row['id']}-{copy}", "question": f"{row['question']} {copy}"}
-        for copy in range(4)
+        for copy in range(2)
         for row in ROWS
     ]
     tasks = [path for path in write_tasks(tmp_path / "tasks", rows) if path.stem == task]

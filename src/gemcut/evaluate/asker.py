@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from gemcut.config.parameters import num_parameters
 from gemcut.engine import engine_facts, is_built
 from gemcut.errors import BackendError, GemcutError
 from gemcut.evaluate.encoding import Encoded, EncodedPrompt, EncodedScore, EncodedText
@@ -17,7 +18,8 @@ from gemcut.generate.sequence import Sequence as Text
 from gemcut.generate.text_model import TextModel
 from gemcut.interfaces import ContinuousModel
 
-CALL_TOKENS = 4096  # that one call computes, about: what a killed run loses
+CALL_WORK = 5 << 38  # of one call, in parameters times tokens, about: some seconds, which a killed run loses
+CALL_TOKENS = (256, 2048)  # of one call, at least and at most
 CALL_ROWS = 32  # of one call of an engine that computes rows of one length
 RUNNING = 32  # prompts that are answered side by side
 _MEMORY_SHARE = 0.4  # of what is free, for keys and values of one call
@@ -59,14 +61,16 @@ class Asker:
 
     Args:
         model: The model.
-        call_tokens: Tokens of one call, about.
+        call_tokens: Tokens of one call, about; None for what takes some seconds.
 
     Attributes:
         answers_alone: Whether an answer is the same to the last bit whatever is asked beside it.
     """
 
-    def __init__(self, model: TextModel, *, call_tokens: int = CALL_TOKENS) -> None:
-        self._model, self._engine, self._call_tokens = model, model.engine_model, call_tokens
+    def __init__(self, model: TextModel, *, call_tokens: int | None = None) -> None:
+        self._model, self._engine = model, model.engine_model
+        least, most = CALL_TOKENS
+        self._call_tokens = call_tokens or min(max(CALL_WORK // num_parameters(model.config), least), most)
         self.answers_alone = self._is_continuous = isinstance(self._engine, ContinuousModel)
         self._free_bytes = engine_facts()["available_memory_bytes"] if is_built() else _UNKNOWN_MEMORY
 
