@@ -25,7 +25,7 @@ def command(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench", "serve"]
+    "name", ["run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench", "serve", "eval"]
 )
 def test_every_command_has_help_with_examples(name, invoke):
     result = invoke(name, "--help")
@@ -48,7 +48,7 @@ def test_command_of_a_later_version_is_told_from_a_wrong_one(invoke):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench", "serve"]
+    "name", ["", "run", "chat", "pull", "models", "rm", "show", "check-licence", "doctor", "bench", "serve", "eval"]
 )
 def test_help_fits_80_columns(monkeypatch, invoke, name):
     monkeypatch.setenv("COLUMNS", "80")
