@@ -40,11 +40,15 @@ def test_help_lists_commands_references_and_exit_codes(invoke):
         assert part in text
 
 
-def test_command_of_a_later_version_is_told_from_a_wrong_one(invoke):
-    result = invoke("tune", "x")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "gemcut tune: this version of Gemcut does not have this command. `gemcut --help` lists" in result.stderr
+def test_a_wrong_command_is_told(invoke):
     assert "No such command 'plul'" in invoke("plul").stderr
+
+
+def test_every_reserved_name_is_a_command():
+    from gemcut.cli.app import app
+    from gemcut.hub import COMMAND_NAMES
+
+    assert COMMAND_NAMES <= {command.name for command in app.registered_commands}
 
 
 @pytest.mark.parametrize(

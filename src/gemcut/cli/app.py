@@ -27,7 +27,7 @@ from gemcut.cli.show import show
 from gemcut.cli.tune import EXAMPLES as TUNE_EXAMPLES
 from gemcut.cli.tune import tune
 from gemcut.cli.verify import verify
-from gemcut.errors import GemcutError, UsageError
+from gemcut.errors import GemcutError
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 the work failed; 2 wrong use; 3 bad or unreadable model
@@ -50,28 +50,12 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Commands(TyperGroup):
-    """The sub-commands; one that a later version brings is told from one that never was."""
+    """The sub-commands; some have two words."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments begin with: one of two words, such as `eval compare`, where there is one."""
         two_words = " ".join(args[:2])
         return super().resolve_command(ctx, [two_words, *args[2:]] if two_words in self.commands else args)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command called `cmd_name`.
-
-        Raises:
-            UsageError: it is reserved for a later version.
-        """
-        from gemcut.hub import COMMAND_NAMES
-
-        command = super().get_command(ctx, cmd_name)
-        if command is None and cmd_name in COMMAND_NAMES:
-            raise UsageError(
-                f"gemcut {cmd_name}: this version of Gemcut does not have this command. "
-                "`gemcut --help` lists what it has."
-            )
-        return command
 
 
 app = typer.Typer(
