@@ -83,16 +83,19 @@ class Asker:
             items.setdefault(question.item, []).append(number)
         keys = {item: self._place(questions[numbers[0]]) for item, numbers in items.items()}
         batches: list[Batch] = []
-        numbers, costs, last = list[int](), list[int](), np.zeros(0, np.int32)
+        numbers, costs, num_tokens, last = list[int](), list[int](), 0, np.zeros(0, np.int32)
         for item in sorted(items, key=keys.__getitem__):
             new = []
             for number in items[item]:
-                new.append(self._cost(questions[number].encoded, last))
-                last = questions[number].encoded.token_ids
-            if numbers and not self._has_room(questions, numbers, items[item], sum(costs) + sum(new)):
+                token_ids = questions[number].encoded.token_ids
+                new.append(self._cost(questions[number].encoded, num_shared(token_ids, last)))
+                last = token_ids
+            if numbers and not self._has_room(questions, numbers, items[item], num_tokens + sum(new)):
                 batches.append(Batch(tuple(numbers), tuple(costs)))
-                numbers, costs = [], []
-            numbers, costs = numbers + items[item], costs + new
+                numbers, costs, num_tokens = [], [], 0
+            numbers += items[item]
+            costs += new
+            num_tokens += sum(new)
         return [*batches, Batch(tuple(numbers), tuple(costs))]
 
     def ask(self, questions: Sequence[Question], numbers: Collection[int]) -> Iterator[list[tuple[int, Answer]]]:
@@ -125,12 +128,13 @@ class Asker:
         place = token_ids.astype(">i4").tobytes() if self._is_continuous else len(token_ids)
         return type(question.encoded).__name__, question.group, place
 
-    def _cost(self, encoded: Encoded, last: np.ndarray) -> int:
-        """Tokens to compute for a request after a text that may begin alike."""
+    def _cost(self, encoded: Encoded, num_known: int) -> int:
+        """Tokens to compute for a request of whose text so many are known."""
         if isinstance(encoded, EncodedText):
             return sum(len(row) for row, _ in encoded.windows)
-        new = len(encoded.token_ids) - num_shared(encoded.token_ids, last)
-        return new + (encoded.max_tokens if isinstance(encoded, EncodedPrompt) else 0)
+        if isinstance(encoded, EncodedPrompt):
+            return len(encoded.token_ids) - num_known + encoded.max_tokens
+        return len(encoded.context) + len(encoded.continuation) - num_known
 
     def _has_room(
         self, questions: Sequence[Question], numbers: Sequence[int], more: Sequence[int], num_tokens: int
