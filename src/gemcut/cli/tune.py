@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gemcut.cli import options
+from gemcut.cli.output import print_json, print_notice
 from gemcut.cli.tune_data import show_data
+from gemcut.cli.tune_progress import stop_on_signals, watching
 from gemcut.cli.tune_recipe import held_out_of, mapping_of, recipe_of
-from gemcut.errors import UsageError
+
+if TYPE_CHECKING:
+    from gemcut.tune.tune import TuneResult
+
+INTERRUPTED = 75
 
 EXAMPLES = """\b
 Examples:
   gemcut tune starter chats.jsonl --dry-run
+  gemcut tune starter chats.jsonl --held-out 0.05 --output ./my-run
+  gemcut run starter --chat "Hello" --adapter ./my-run/adapter
+  gemcut convert starter tuned.gguf --to gguf --adapter ./my-run/adapter
   gemcut tune starter gsm8k.jsonl --map prompt=question --map completion=answer --dry-run
   gemcut tune recipe.yaml --dry-run --page report.html"""
 
@@ -55,7 +66,31 @@ AccumulationOption = Annotated[int | None, typer.Option(metavar="N", help="Micro
 EpochsOption = Annotated[float | None, typer.Option(metavar="X", help="Passes over the data [1].")]
 StepsOption = Annotated[int | None, typer.Option(metavar="N", help="Steps, in place of epochs.")]
 RateOption = Annotated[float | None, typer.Option(metavar="X", help="The highest learning rate [0.0002].")]
+ScheduleOption = Annotated[
+    str | None, typer.Option(metavar="constant|linear|cosine", help="What the rate does after the warm-up [cosine].")
+]
+WarmupOption = Annotated[
+    float | None, typer.Option(metavar="X", help="Steps of the warm-up, or below 1 their share of all [0.03].")
+]
+OptimizerOption = Annotated[str | None, typer.Option(metavar="adamw|adafactor|lion", help="The optimiser [adamw].")]
+TuneEngineOption = Annotated[
+    str | None, typer.Option(metavar="auto|jax|torch|tensorflow", help="What computes [the first installed].")
+]
+TuneDtypeOption = Annotated[
+    str | None, typer.Option(metavar="auto|float32|bfloat16", help="Number format to compute in.")
+]
+EvaluateOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Steps between evaluations of what is held out [an epoch].")
+]
+PatienceOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Stop after so many evaluations without a better loss.")
+]
+CheckpointOption = Annotated[int | None, typer.Option(metavar="N", help="Steps between checkpoints [an epoch].")]
 SeedOption = Annotated[int | None, typer.Option(metavar="N", help="Of beginning, order and held-out split [0].")]
+OutputOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The run's folder [default: one in ./gemcut-tune].")
+]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever the folder holds of a run.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the report on the data, and train nothing.")]
 PageOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as an HTML page too.")]
 
@@ -83,13 +118,28 @@ def tune(
     epochs: EpochsOption = None,
     steps: StepsOption = None,
     learning_rate: RateOption = None,
+    schedule: ScheduleOption = None,
+    warmup: WarmupOption = None,
+    optimizer: OptimizerOption = None,
     seed: SeedOption = None,
+    evaluate_every: EvaluateOption = None,
+    patience: PatienceOption = None,
+    checkpoint_every: CheckpointOption = None,
+    engine: TuneEngineOption = None,
+    dtype: TuneDtypeOption = None,
+    threads: options.ThreadsOption = None,
+    output: OutputOption = None,
+    fresh: FreshOption = False,
     dry_run: DryRunOption = False,
     page: PageOption = None,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Fine-tune a model: samples from data, a report on them before the first step, then the steps."""
+    """Fine-tune a model: a report on the data, then the steps, then an adapter or a model.
+
+    A run that was stopped or killed goes on from its last checkpoint, bit for bit: give the same command again. The
+    run's folder holds the complete recipe, the log, checkpoints, a report and what came out.
+    """
     changes = {
         "samples.format": format,
         "samples.map": mapping_of(map_ or ()),
@@ -109,9 +159,48 @@ def tune(
         "epochs": epochs,
         "steps": steps,
         "learning_rate": learning_rate,
+        "schedule": schedule,
+        "warmup": warmup,
+        "optimizer.name": optimizer,
         "seed": seed,
+        "evaluation.every": evaluate_every,
+        "evaluation.patience": patience,
+        "checkpoints.every": checkpoint_every,
+        "engine": engine,
+        "dtype": dtype,
     }
     recipe = recipe_of(first, data or (), changes | held_out_of(held_out))
-    if not dry_run:
-        raise UsageError("gemcut tune: this version of Gemcut shows data, but does not train yet. Add --dry-run.")
-    show_data(recipe, page=page, as_json=json, quiet=quiet)
+    if dry_run:
+        show_data(recipe, page=page, as_json=json, quiet=quiet)
+        return
+    from gemcut.tune.tune import tune as run
+
+    with stop_on_signals() as is_asked_to_stop, watching(is_asked_to_stop, quiet or json) as watcher:
+        result = run(
+            recipe,
+            output,
+            threads=threads,
+            fresh=fresh,
+            command=shlex.join(["gemcut", *sys.argv[1:]]),
+            watcher=watcher,
+        )
+    _print(result, as_json=json, quiet=quiet)
+    if result.ended == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def _print(result: TuneResult, *, as_json: bool, quiet: bool) -> None:
+    """How the run ended."""
+    if as_json:
+        print_json(result.as_json())
+        return
+    done = f"{result.step:,} of {result.num_steps:,} steps"
+    if result.ended == "interrupted":
+        print_notice(
+            f"Interrupted after {done}. All is saved in {result.folder}; give the same command again to go on."
+        )
+        return
+    held_out = f", held-out loss {result.held_out_loss:.4f}" if result.held_out_loss is not None else ""
+    best = " (the best)" if result.exported_step == result.best_step else ""
+    print_notice(f"{result.ended.capitalize()} after {done}{held_out}; report: {result.folder}/report.html", quiet)
+    print_notice(f"{result.artefact}: the state after step {result.exported_step:,}{best}", quiet)

@@ -40,16 +40,17 @@ class Record:
 
 
 def find_data(name: str) -> Path:
-    """Where data is: at this path, or in the folder of data sets in Gemcut's cache.
+    """Where data is: at this path, or in the folder of data sets in Gemcut's cache, packed or not.
 
     Raises:
         NotFoundError: in neither.
     """
-    places = [Path(name).expanduser(), cache_folder() / "datasets" / name]
+    cached = cache_folder() / "datasets" / name
+    places = [Path(name).expanduser(), cached, cached.with_name(cached.name.removesuffix(".gz"))]
     for place in places:
         if place.exists():
             return place
-    raise NotFoundError(f"{name}: neither here nor at {places[1]}. Check the path, or put the data there.")
+    raise NotFoundError(f"{name}: neither here nor at {cached}. Check the path, or put the data there.")
 
 
 def read_records(path: Path) -> Iterator[Record]:
