@@ -329,7 +329,11 @@ CASES = [
     ),
     Case(
         "ifeval",
-        {"input_data.jsonl.gz": [{"key": 1, "prompt": "Say it.", "instruction_id_list": [], "kwargs": []}]},
+        {
+            "input_data.jsonl.gz": [
+                {"key": 1, "prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+            ]
+        },
         "",
         "Say it.",
         [],

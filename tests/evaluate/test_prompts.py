@@ -9,9 +9,10 @@ import pytest
 from prompt_cases import CASES, Case
 from safety_cases import SAFETY_CASES
 
+from gemcut.evaluate.aggregate import ItemResult
 from gemcut.evaluate.data import DataFolders
 from gemcut.evaluate.examples import ExampleSet
-from gemcut.evaluate.task import GenerateRequest, ScoreRequest, Task
+from gemcut.evaluate.task import ChoiceScore, GenerateRequest, ScoreRequest, Task
 from gemcut.evaluate.task_file import load_task, task_names
 
 ALL = [*CASES, *SAFETY_CASES]
@@ -32,6 +33,24 @@ def test_a_task_asks_what_the_harness_asks(case: Case, task_on: Callable[..., Ta
         expected = [GenerateRequest(f"BEFORE {case.question}", part.stop, part.max_tokens)]
     assert requests == expected
     assert task.gold_of(item) == case.gold
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in ALL if not load_task(case.task).executes_code], ids=lambda case: case.task
+)
+def test_answers_become_figures(case: Case, task_on: Callable[..., Task]) -> None:
+    task = task_on(case.task, case.rows)
+    item = task.items(DataFolders())[0]
+    answers = [
+        "So the answer is 2." if isinstance(request, GenerateRequest) else ChoiceScore(-1.0 - number, 1, False)
+        for number, request in enumerate(task.requests(item, ""))
+    ]
+    results = [ItemResult(item.item_id, item.subset, task.score(item, answers)) for _ in range(2)]
+    figures = task.aggregate(results)
+    names = [name for name in task.metrics if "unsafe" not in name]  # there is only a safe prompt
+    if item.subset not in task.parts:
+        assert set(names) <= set(figures)
+    assert list(task.subset_figures(results)) == ([] if item.subset is None else [item.subset])
 
 
 def test_every_task_has_a_case() -> None:
