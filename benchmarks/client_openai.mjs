@@ -88,5 +88,7 @@ await works("completions", async () =>
   (await client.completions.create({ model, prompt: ["One", "Two"], max_tokens: 4 })).choices.length === 2);
 await refused("400", 400, () => chat({ temperature: 500 }));
 await refused("404", 404, () => chat({ model: "none" }));
-await refused("401", 401, () => new OpenAI({ baseURL: url, apiKey: "wrong", maxRetries: 0 }).models.list());
+const stranger = new OpenAI({ baseURL: url, apiKey: "wrong", maxRetries: 0 });
+await refused("401", 401, () => stranger.models.list());
+await refused("401, 10 MB", 401, () => stranger.completions.create({ model, prompt: "x".repeat(10_000_000) }));
 console.log(JSON.stringify(found));

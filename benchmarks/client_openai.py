@@ -259,6 +259,12 @@ def errors(checks: Checks, client: openai.OpenAI, url: str) -> None:
     checks.refused("400: messages of a stored chat", bad, lambda: stored.messages.list("chatcmpl-1").data, "stores")
     stranger = openai.OpenAI(base_url=url, api_key="wrong", max_retries=0)
     checks.refused("401: key", openai.AuthenticationError, lambda: stranger.models.list(), "key")
+    checks.refused(
+        "401: key, 10 MB",
+        openai.AuthenticationError,
+        lambda: stranger.completions.create(model=MODEL, prompt="x" * 10_000_000),
+        "key",
+    )
 
 
 async def at_once(url: str, key: str) -> bool:

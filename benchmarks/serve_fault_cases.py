@@ -21,7 +21,7 @@ class Fault:
         statuses: One of these.
         path, method, headers: Of the request.
         code: The error's code; None for any.
-        is_raw: Whether the HTTP itself is broken, so that an answer of the HTTP library, or none, will do.
+        is_raw: Whether the HTTP itself is broken, so that no answer will do, too.
     """
 
     name: str

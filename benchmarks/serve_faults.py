@@ -12,6 +12,7 @@ from serve_fault_cases import CHAT, FAULTS, GOOD_HEADERS, HELLO, Fault, chat
 
 QUICK_SECONDS = 2.0
 CANCEL_SECONDS = 0.5
+HELD_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,14 @@ async def found_faults(address: Address) -> list[Check]:
     """Every case, one by one, against a server with a key; after each it must still answer."""
     checks = [await _checked(address, fault) for fault in FAULTS]
     checks += [await _harmless(address, *header) for header in GOOD_HEADERS]
-    for special in (_slow_reader, _slow_body, _silent_client, _big_without_length, _wrong_keys_reach_nothing):
+    for special in (
+        _slow_reader,
+        _slow_body,
+        _silent_client,
+        _big_without_length,
+        _wrong_keys_reach_nothing,
+        _wrong_keys_hold_nothing,
+    ):
         checks.append(await special(address))
     return [*checks, await _client_that_leaves(address, True), await _client_that_leaves(address, False)]
 
@@ -72,7 +80,7 @@ async def _checked(address: Address, fault: Fault) -> Check:
     try:
         status, body = await asyncio.wait_for(_sent(address, fault), 30)
         found = f"{status} {body[:200].decode(errors='replace')}"
-        passed = status in fault.statuses and (status < 400 or fault.is_raw or is_error_shape(body))
+        passed = status in fault.statuses and (status < 400 or is_error_shape(body))
         if fault.code:
             passed = passed and json.loads(body)["error"]["code"] == fault.code
         if b"root:" in body or b"import " in body:
@@ -179,6 +187,26 @@ async def _big_without_length(address: Address) -> Check:
     except (ConnectionError, asyncio.IncompleteReadError) as error:
         return Check(name, await is_well(address), f"closed: {type(error).__name__}", "413, or closed")
     return Check(name, answer.status == 413 and await is_well(address), str(answer.status), "413, or closed")
+
+
+async def _wrong_keys_hold_nothing(address: Address) -> Check:
+    """A wrong key is told at once, and who then goes on sending is left alone."""
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1:{address.port}\r\nauthorization: Bearer wrong"
+    begin = time.perf_counter()
+    async with Connection(address) as connection:
+        await connection.send(f"{head}\r\ncontent-length: 1000000000\r\n\r\n".encode())
+        answer = await connection.answer()
+        told = time.perf_counter() - begin
+        try:
+            while time.perf_counter() - begin < 30:
+                await connection.send(b" " * 1000)
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            pass  # nobody is there any more
+    held = time.perf_counter() - begin
+    passed = answer.status == 401 and told < CANCEL_SECONDS and held < HELD_SECONDS
+    found = f"{answer.status} after {told:.3f} s, the connection ended after {held:.1f} s"
+    return Check("a wrong key holds nothing", passed, found, f"401 within {CANCEL_SECONDS} s, {HELD_SECONDS} s")
 
 
 async def _wrong_keys_reach_nothing(address: Address) -> Check:

@@ -1,6 +1,7 @@
 """Streams: clients that leave, that read nothing, that wait; errors after the first byte."""
 
 import asyncio
+import json
 import threading
 import time
 
@@ -165,6 +166,28 @@ def test_a_whole_answer_that_takes_too_long_is_504(start):
         assert response.status_code == 504
         assert response.json()["error"]["code"] == "timeout"
         assert response.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    "options", [None, {"include_usage": False}, {"include_usage": True}], ids=["none", "no", "yes"]
+)
+def test_usage_is_null_until_the_last_event_where_it_is_asked_for(served, options):
+    events = served.events("/v1/completions", prompt="Hi", max_tokens=5, ignore_eos=True, stream_options=options)
+    if options and options["include_usage"]:
+        assert [event["usage"] for event in events[:-1]] == [None] * (len(events) - 1)
+        assert (events[-1]["choices"], events[-1]["usage"]["completion_tokens"]) == ([], 5)
+    else:
+        assert not any("usage" in event for event in events)
+
+
+def test_no_event_has_what_some_clients_take_for_the_end_of_a_line(served):
+    text = "a\u2028b\u2029c\x85d\x0be\x1cf"
+    body = {"prompt": "Hi", "regex": text, "max_tokens": 60, "stream": True}
+    with served.client.stream("POST", "/v1/completions", json=body) as response:
+        lines = [line for line in response.read().decode().splitlines() if line]
+    *events, done = [line.removeprefix("data: ") for line in lines]
+    assert done == "[DONE]"
+    assert "".join(json.loads(event)["choices"][0]["text"] for event in events) == text
 
 
 def test_continuous_usage_grows(served):

@@ -138,8 +138,8 @@ class Answer:
         """An event with one choice; what all events share is encoded once."""
         options = self._asked.stream_options
         usage = b""
-        if options is not None and options.continuous_usage_stats:
-            usage = b',"usage":' + json_bytes(self._usage())
+        if options is not None and (options.continuous_usage_stats or options.include_usage):
+            usage = b',"usage":' + json_bytes(self._usage() if options.continuous_usage_stats else None)
         return b'%b,"choices":[{"index":%d,%b]%b}\n\n' % (self._opening, index, json_bytes(part)[1:], usage)
 
     def _lost(self, reason: str) -> None:
