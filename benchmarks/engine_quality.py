@@ -11,7 +11,6 @@ import json
 import math
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alternating import Worker
@@ -46,13 +45,12 @@ def _sums(programs: dict[str, Worker], reference: Worker, num_passages: int) -> 
     """Added up over the passages, for the programs and for "float32"."""
     sums: dict[str, dict[str, float]] = {name: {} for name in (*programs, "float32")}
     workers = {"float32": reference, **programs}
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as asking:
+    with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "logits.npy")
         for token_ids in passages(num_passages):
             reference.ask({"do": "logits", "token_ids": token_ids, "file": file})
-            request = {"do": "quality", "token_ids": token_ids, "reference": file}
-            answers = asking.map(lambda worker, request=request: worker.ask(request), workers.values())
-            for name, answer in zip(workers, answers, strict=True):
+            for name, worker in workers.items():  # by turns: each has threads of its own that wait spinning
+                answer = worker.ask({"do": "quality", "token_ids": token_ids, "reference": file})
                 for key, value in answer.items():
                     sums[name][key] = sums[name].get(key, 0.0) + value
     return sums
