@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Literal
@@ -49,9 +50,10 @@ class ExampleSet:
             return
         missing = self._fill_pools(data)
         self._each_its_own = sampling == "lm-eval" and task.shots.order == "random"
-        has_scored = any(number is not None for pool in self._pools for number, _ in pool)
-        self._spare = int(self._each_its_own and (task.shots.without_item or has_scored))
-        available = sum(len(pool) for pool in self._pools) - self._spare
+        self._all = [each for pool in self._pools for each in pool]
+        has_scored = any(number is not None for number, _ in self._all)
+        may_meet_item = self._each_its_own and (task.shots.without_item or has_scored)
+        available = len(self._all) - int(may_meet_item)
         if missing and available < num_shots:
             raise missing
         self._check_number(available)
@@ -112,11 +114,14 @@ class ExampleSet:
 
     def _own(self, item: Item) -> str:
         """The examples that lm-evaluation-harness draws for the item, the rows being asked in their order."""
-        pool = [each for pool in self._pools for each in pool]
+        pool = self._all
         while len(self._draws) <= item.number:
-            self._draws.append(self._random.sample(range(len(pool)), self.num_shots + self._spare))
-        drawn = [pool[place] for place in self._draws[item.number]]
-        return self._joined([row for number, row in drawn if number != item.number][: self.num_shots])
+            self._draws.append(self._random.sample(range(len(pool)), self.num_shots + self.task.shots.without_item))
+        drawn = self._draws[item.number]
+        spare = (place for place in range(len(pool)) if place not in drawn)  # the harness shows some their own answer
+        chosen = (pool[place] for place in itertools.chain(drawn, spare))
+        others = (row for number, row in chosen if number != item.number)
+        return self._joined(list(itertools.islice(others, self.num_shots)))
 
     def _drawn(self, seed: int) -> str:
         """Fixed examples: of each file in turn as many as are still missing."""
