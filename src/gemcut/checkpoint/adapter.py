@@ -18,7 +18,7 @@ from gemcut.checkpoint.adapter_config import ADAPTER_CONFIG, AdapterConfig, read
 from gemcut.checkpoint.checkpoint import Checkpoint
 from gemcut.checkpoint.lazy_tensor import LazyTensor
 from gemcut.checkpoint.names import place_hf
-from gemcut.checkpoint.recoding import Recoding
+from gemcut.checkpoint.recoding import float32_tensor
 from gemcut.checkpoint.safetensors_file import read_safetensors
 from gemcut.checkpoint.safetensors_writer import safetensors_header
 from gemcut.checkpoint.stored import StoredTensor
@@ -111,7 +111,9 @@ def write_adapter(folder: str | os.PathLike[str], adapter: Adapter) -> None:
     """
     folder = Path(folder)
     factors = [
-        _recoding(f"base_model.model.{adapter.prefix}{_module_end(name)}.lora_{side}.weight", values)
+        float32_tensor(
+            f"base_model.model.{adapter.prefix}{_module_end(name)}.lora_{side}.weight", values, ADAPTER_WEIGHTS
+        )
         for name, update in adapter.updates.items()
         for side, values in (("A", update.a), ("B", update.b))
     ]
@@ -262,12 +264,6 @@ def _values(stored: StoredTensor) -> np.ndarray:
         )
     lazy = LazyTensor(stored.name, stored.name, stored.file, stored.shape, stored.stored_type, stored.raw)
     return lazy.read(out=np.empty(stored.shape, np.float32))
-
-
-def _recoding(name: str, values: np.ndarray) -> Recoding:
-    """A float32 matrix that is written as it is."""
-    raw = np.ascontiguousarray(values, np.float32).view(np.uint8).reshape(-1)
-    return Recoding(LazyTensor(name, name, ADAPTER_WEIGHTS, values.shape, "F32", raw), name, "F32")
 
 
 def _settings(adapter: Adapter) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Request:
         consumer: Whom it is for, or None.
         importance: float32 (columns,) by our names.
         adapter: What was merged into the checkpoint's weights, or None.
+        changes: What else was done to the weights before, in lines for the record that licences ask for.
     """
 
     target: Path
@@ -51,6 +52,7 @@ class Request:
     consumer: Consumer | None = None
     importance: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     adapter: Path | None = None
+    changes: tuple[str, ...] = ()
 
     @property
     def is_folder(self) -> bool:
@@ -89,7 +91,7 @@ def plan_conversion(checkpoint: Checkpoint, request: Request) -> tuple[list[File
         tensors=tensors,
         types=types,
         tokenizer=_tokenizer(checkpoint, report),
-        duties=_Duties(finding, _modifications(report, request.adapter), checkpoint),
+        duties=_Duties(finding, _modifications(report, request), checkpoint),
     )
     plans = _gguf_plans(work) if request.to == "gguf" else _hf_plans(work)
     texts = _consumer_files(work) | work.duties.files("" if request.is_folder else request.target.name)
@@ -152,11 +154,14 @@ def _consumer_files(work: _Work) -> dict[str, bytes]:
     return {file: text.encode("utf-8") for file, text in texts.items()}
 
 
-def _modifications(report: ConversionReport, adapter: Path | None) -> list[str]:
-    """What the conversion does to the model, in lines."""
+def _modifications(report: ConversionReport, request: Request) -> list[str]:
+    """What was done to the model, in lines."""
+    adapter = request.adapter
     merging = [f"merged with the adapter {adapter.resolve().name}"] if adapter else []
     report.notes += [f"{adapter} was merged into the weights in float32."] if adapter else []
     before, after = (", ".join(sorted({row[side] for row in report.types()})) for side in ("from", "to"))
+    if request.changes:
+        return [*request.changes, *merging, f"written as {report.format} ({after})"]
     if report.source_format == report.format and all(tensor.action == "copied" for tensor in report.tensors):
         return [f"written anew as {report.format} ({after}), every number unchanged"]
     return [*merging, f"converted from {report.source_format} ({before}) to {report.format} ({after})"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gemcut.checkpoint.adapter import merged, read_adapter
-from gemcut.checkpoint.checkpoint import open_checkpoint
+from gemcut.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gemcut.checkpoint.consumers import Consumer, consumer_named
 from gemcut.checkpoint.conversion_plan import Request, plan_conversion
 from gemcut.checkpoint.conversion_report import ConversionReport
@@ -95,6 +95,25 @@ def convert(
                 _write(plans, temporary, report, progress)
     report.seconds = time.perf_counter() - begin
     return report
+
+
+def write_changed(checkpoint: Checkpoint, target: Path, changes: Sequence[str], *, overwrite: bool = False) -> None:
+    """Write a checkpoint whose tensors were changed in memory as a Hugging Face folder, each tensor in its own type.
+
+    Args:
+        checkpoint: The source's files with other tensors.
+        target: The folder to make, in a folder that exists.
+        changes: What was done to the weights, in lines for the record that licences ask for.
+        overwrite: Replace a folder that holds a model.
+
+    Raises:
+        UsageError: something else is at `target`.
+        GemcutError: the disk is full or not writable; nothing is left behind.
+    """
+    check_target(target, is_folder=True, overwrite=overwrite)
+    plans, report = plan_conversion(checkpoint, Request(target, "hf", changes=tuple(changes)))
+    with staged(target, is_folder=True, overwrite=overwrite, num_bytes=report.num_bytes) as temporary:
+        _write(plans, temporary, report, None)
 
 
 def _format(to: str | None, consumer: Consumer | None, shard_bytes: int | None) -> str:

@@ -128,6 +128,12 @@ class Recoding:
         return Chunk(blocks.reshape(-1))
 
 
+def float32_tensor(name: str, values: np.ndarray, file: str) -> Recoding:
+    """Float32 values of our own that are written as they are, to a file of that name."""
+    raw = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
+    return Recoding(LazyTensor(name, name, file, values.shape, "F32", raw), name, "F32")
+
+
 def _rounded(values: np.ndarray, dtype: np.dtype) -> Chunk:
     """float32 values in a 16-bit type: to nearest even, and to the largest number where they lie beyond it."""
     with np.errstate(over="ignore"):  # counted below

@@ -30,7 +30,7 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
         CheckpointError: it is damaged, or not a safetensors file.
     """
     where, data = path.name, map_file(path)
-    header, start = _header(data, where)
+    header, _, start = _header(data, where)
     entries = {name: _entry(name, entry, where) for name, entry in header.items()}
     _check_offsets(entries, len(data) - start, where)
     everything = np.frombuffer(data, np.uint8)
@@ -40,8 +40,13 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     }
 
 
-def _header(data: Any, where: str) -> tuple[dict[str, Any], int]:
-    """The header's entries without the metadata, and where the tensors' bytes begin."""
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts that go along with the tensors of a safetensors file; raises as `read_safetensors` does."""
+    return _header(map_file(path), path.name)[1]
+
+
+def _header(data: Any, where: str) -> tuple[dict[str, Any], dict[str, str], int]:
+    """The header's entries, the metadata, and where the tensors' bytes begin."""
     if len(data) < 8:
         raise CheckpointError(f"{where}: is {len(data)} bytes, expected at least 8. The file is cut short.")
     header_bytes = int.from_bytes(data[:8], "little")
@@ -60,7 +65,7 @@ def _header(data: Any, where: str) -> tuple[dict[str, Any], int]:
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointError(f"{where}: __metadata__ is not a mapping from text to text. The file is damaged.")
-    return header, 8 + header_bytes
+    return header, metadata, 8 + header_bytes
 
 
 def _is_size(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gemcut.checkpoint.lazy_tensor import STORED_DTYPES
 from gemcut.checkpoint.recoding import Recoding
@@ -14,13 +14,17 @@ from gemcut.files import json_bytes
 _ALIGNMENT = 64  # tensors begin where vectors may be loaded from
 
 
-def safetensors_header(tensors: Sequence[Recoding]) -> bytes:
+def safetensors_header(tensors: Sequence[Recoding], metadata: Mapping[str, str] | None = None) -> bytes:
     """Everything before the first tensor's bytes; the tensors follow in the same order without a gap.
+
+    Args:
+        tensors: In their order.
+        metadata: Texts by name that go along; None for what other programs look for.
 
     Raises:
         CheckpointError: a tensor is stored in a type that safetensors does not have, or there are too many.
     """
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, object] = {"__metadata__": dict(metadata or {"format": "pt"})}
     offset = 0
     for tensor in tensors:
         if tensor.stored_type not in STORED_DTYPES:
