@@ -1,0 +1,65 @@
+"""From an open checkpoint and a recipe to the steps of a run on an engine."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gemcut.checkpoint import Checkpoint
+from gemcut.checkpoint.load import choose_dtype, load_keras_model, start_engine
+from gemcut.tune.recipe import Recipe
+from gemcut.tune.schedule import LearningRate, warmup_steps
+
+if TYPE_CHECKING:
+    from gemcut.tune.train_step import TrainStep
+
+
+def train_step_of(
+    checkpoint: Checkpoint, recipe: Recipe, num_steps: int, engine: str, threads: int | None = None
+) -> TrainStep:
+    """The steps of a run, at its beginning.
+
+    Args:
+        checkpoint: The base model.
+        recipe: Of the run.
+        num_steps: Of the whole run.
+        engine: "jax", "torch" or "tensorflow"; Keras runs on it from then on.
+        threads: CPU threads; None for the engine's default.
+    """
+    start_engine(engine, threads)
+    from gemcut.model.backend_ops import leaf_ops
+    from gemcut.tune.forward import Forward
+    from gemcut.tune.optimizers import optimizer_of
+    from gemcut.tune.step_program import StepProgram
+
+    backend = importlib.import_module(f"gemcut.tune.train_step_{engine}")
+    dtype = choose_dtype(recipe.dtype, engine)
+    method, frozen = _method_of(checkpoint, recipe, engine, dtype)
+    gradients = backend.BackendGradients()
+    forward = Forward(checkpoint.config, method, leaf_ops(), dtype, gradients.recompute(recipe.recompute))
+    program = StepProgram(forward, optimizer_of(recipe.optimizer), recipe.clip_norm, gradients)
+    rate = LearningRate(
+        recipe.learning_rate, num_steps, warmup_steps(recipe.warmup, num_steps), recipe.schedule,
+        recipe.final_learning_rate,
+    )  # fmt: skip
+    step: TrainStep = backend.BackendTrainStep(program, frozen, rate)
+    return step
+
+
+def _method_of(checkpoint: Checkpoint, recipe: Recipe, engine: str, dtype: str) -> tuple[Any, dict[str, Any]]:
+    """What is trained, and the tensors that are not."""
+    from gemcut.tune.full_tuning import FullTuning
+    from gemcut.tune.lora import Lora
+
+    if recipe.method == "lora":
+        method = Lora(checkpoint.config, recipe.lora, dtype, recipe.seed)
+        return method, load_keras_model(checkpoint, engine, dtype, None).keras_model.tree()
+
+    def source(name: str) -> np.ndarray:
+        tensor = checkpoint.tensors[name]
+        return tensor.read("float32", out=np.empty(tensor.shape, np.float32))
+
+    empty: dict[str, Any] = {"layers": [{}] * checkpoint.config.num_hidden_layers}
+    return FullTuning(checkpoint.config, source, dtype), empty
