@@ -68,6 +68,10 @@ class NotFoundError(GemcutError, LookupError):
     http_status = 404
 
 
+class DivergedError(GemcutError, ArithmeticError):
+    """Training came to a loss or a gradient that is no number; the state before that is kept."""
+
+
 class DownloadError(GemcutError, OSError):
     """A hub refused, could not be reached, or sent something else than it announced; or there is no room for it."""
 
