@@ -40,7 +40,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROOFS := $(sort $(patsubst benchmarks/proof_%.py,%,$(wildcard benchmarks/proof_*.py)))
 
 .PHONY: help run setup engine test $(BACKEND_TESTS) test-native test-plain test-cpp test-sanitizers test-arm \
-	test-nehalem test-wheels fuzz check format bench bench-engine bench-serve docs clean
+	test-nehalem test-wheels fuzz check format bench bench-engine bench-serve bench-eval docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -161,6 +161,9 @@ bench-engine: $(INSTALLED_ALL) $(BUILD)/gemcut-engine .venv-llamacpp/.installed 
 bench-serve: $(INSTALLED_ALL) .venv-llamacpp/bin/llama-server ## Measure the server against llama-server
 	$(BIN)/python benchmarks/bench_serve.py
 
+bench-eval: $(INSTALLED_ALL) .venv-lmeval/.installed ## Measure evaluation against lm-evaluation-harness (hours)
+	$(BIN)/python benchmarks/bench_eval.py
+
 .venv-llamacpp/bin/llama-server: benchmarks/build_llama_server.sh | .venv-llamacpp/.installed $(BUILD)/.tools
 	JOBS=$(JOBS) benchmarks/build_llama_server.sh
 
@@ -179,6 +182,7 @@ ALONE_nemo := nemo-automodel==0.7.0
 
 proof-formats: $(foreach name,llamacpp peft vllm nemo,.venv-$(name)/.installed)
 
+proof-lm-eval: .venv-lmeval/.installed
 proof-serve: .venv-schemathesis/.installed
 proof-serve-vllm: .venv-vllm/.installed
 proof-clients: .venv-clients/.installed .venv-clients/node/package.json

@@ -4,8 +4,9 @@ python peer_lmeval.py MODEL_FOLDER [--dtype D] [--threads N] [--batch-size N]
 
 A request is a JSON line: {"task": a file of lm_eval_tasks, "docs": {lm-eval's task: numbers of rows}, "shots": how many
 examples, "examples": the rows they are taken from, or null for what lm-eval's task says, "sampler": "first_n" or
-"default", "max_tokens": at most so many, "ask": whether the model is asked}. The answer has each row's requests, the
-model's answers and lm-eval's own metrics, and "seconds" for making the prompts and asking.
+"default", "max_tokens": at most so many, "ask": whether the model is asked, "batch_size": how many requests at a time}.
+The answer has each row's requests, the model's answers and lm-eval's own metrics, and "seconds" for making the prompts
+and asking.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Harness:
         name = request["task"]
         if name not in self.loaded:
             self.loaded[name] = self.tasks.load(f"offline_{name}")["tasks"]
+        self.model.batch_size_per_gpu = request.get("batch_size", self.model.batch_size_per_gpu)
         start = time.perf_counter()
         instances = []
         for task_name, numbers in request["docs"].items():
