@@ -89,7 +89,7 @@ def test_calls_of_large_models_are_smaller(monkeypatch):
     for count in (268_098_176, 2_506_172_416, 8_537_680_896):
         monkeypatch.setattr(asker_module, "num_parameters", lambda _, count=count: count)
         sizes.append(Asker(number_model())._call_tokens)
-    assert sizes == [2048, 548, 256]
+    assert sizes == [2048, 548, 512]
 
 
 def test_little_memory_makes_small_calls(monkeypatch):

@@ -19,7 +19,7 @@ from gemcut.generate.text_model import TextModel
 from gemcut.interfaces import ContinuousModel
 
 CALL_WORK = 5 << 38  # of one call, in parameters times tokens, about: some seconds, which a killed run loses
-CALL_TOKENS = (256, 2048)  # of one call, at least and at most
+CALL_TOKENS = (512, 2048)  # of one call, at least and at most
 CALL_ROWS = 32  # of one call of an engine that computes rows of one length
 RUNNING = 32  # prompts that are answered side by side
 _MEMORY_SHARE = 0.4  # of what is free, for keys and values of one call
