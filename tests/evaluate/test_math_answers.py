@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gemcut.errors import BackendError, MissingExtraError
-from gemcut.evaluate import math_scorer
+from gemcut.evaluate import math_answers, math_scorer
 from gemcut.evaluate.agieval_math import AgievalMathScorer
 from gemcut.evaluate.math_answers import NO_ANSWER, boxed_answer, final_answer, normalised, scores
 from gemcut.evaluate.math_scorer import MathProcess, MathScorer
@@ -68,6 +68,20 @@ def test_a_solution_is_scored_twice(text: str, solution: str, expected: tuple[fl
 def test_the_process_gives_the_same_scores() -> None:
     text = "Final Answer: The final answer is $2$. I hope it is correct."
     assert MathScorer().score(text, {}, ["It is $\\boxed{2}$."]) == {"exact_match": 1.0, "math_verify": 1.0}
+
+
+def test_a_comparison_that_takes_too_long_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sympy
+
+    def forever(*_: object, **__: object) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(math_answers, "TIME_LIMIT_SECONDS", 0.05)
+    monkeypatch.setattr(sympy, "simplify", forever)
+    monkeypatch.setattr("math_verify.verify", forever)
+    assert not math_answers.are_equal("1", "2")
+    assert not math_answers.are_equal_to_math_verify("$1$", "$1$")
 
 
 STUCK = "import sys, time\nfor line in sys.stdin:\n    if 'stop' in line: time.sleep(60)\n    print('{\"m\": 1.0}', flush=True)"
