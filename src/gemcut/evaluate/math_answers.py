@@ -16,9 +16,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-TIME_LIMIT_SECONDS = (
-    5.0  # of computing, for one step; the harness has as many by the clock, so a busy machine changes its scores
-)
+# Of computing, for one step; the harness has as many by the clock, so a busy machine changes its scores.
+TIME_LIMIT_SECONDS = 5.0
 MEMORY_LIMIT_BYTES = 4 << 30
 NO_ANSWER = "[invalidanswer]"
 
