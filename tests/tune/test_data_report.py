@@ -68,10 +68,10 @@ def test_everything_that_happened_is_told(busy):
         "Nothing to learn, left out",
         "Cutting left nothing to learn, left out",
         "these columns are not used: id",
-        "In 1 samples prompt and completion meet within a token",
-        "have no end that is learnt",
+        "In 1 sample prompt and completion meet within a token",
+        "Cut at 40 tokens: 1 sample; their ends, and their end markers, are not learnt",
         "line 4 = line 21 = line 22",
-        "2 samples equal an earlier one",
+        "Equal to an earlier one: 2 samples",
     ):
         assert words in " ".join(text.split()), words
 
@@ -94,7 +94,7 @@ def test_the_sample_shows_what_is_learnt(make, capsys, monkeypatch):
 def test_a_conversation_in_which_earlier_turns_are_given(make):
     turns = [{"role": ("user", "assistant")[number % 2], "content": "river"} for number in range(4)]
     report = make([{"messages": turns}])
-    assert "1 earlier turns of the assistant are not learnt; --loss-on assistant learns all." in report.notices
+    assert "Not learnt: 1 earlier turn of the assistant; --loss-on assistant learns all." in report.notices
     assert any("tiny brings no chat template" in notice for notice in report.notices)
     assert report.loss_on == "the last turn of the assistant"
     report = make([{"messages": turns}], samples={"loss_on": "assistant"})

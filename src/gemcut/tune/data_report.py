@@ -203,6 +203,11 @@ def show_sample(sample: Sample, tokenizer: Tokenizer) -> ShownSample:
     return ShownSample(sample.source, pieces, len(sample), sample.num_targets, len(sample) - len(ids))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as "1 row" and "2 rows"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def _round_up(value: float) -> int:
     """The next of 1, 2, 5, 10, 20, 50, ..."""
     power = 10 ** max(math.floor(math.log10(value)), 0)
@@ -265,25 +270,34 @@ def _notices(report: DataReport, data: TrainingData) -> Iterator[str]:
         if file.format.unused:
             yield f"{file.path}: these columns are not used: {', '.join(file.format.unused)}."
     if data.num_unlearnt_turns:
-        yield (
-            f"{data.num_unlearnt_turns:,} earlier turns of the assistant are not learnt; --loss-on assistant learns "
-            "all."
-        )
+        turns = counted(data.num_unlearnt_turns, "earlier turn")
+        yield f"Not learnt: {turns} of the assistant; --loss-on assistant learns all."
     if data.num_apart:
         yield (
-            f"In {data.num_apart:,} samples prompt and completion meet within a token (does the prompt end with a "
-            "space?); they are encoded apart, as generation meets them."
+            f"In {counted(data.num_apart, 'sample')} prompt and completion meet within a token (does the prompt end "
+            "with a space?); they are encoded apart, as generation meets them."
         )
     if report.share_learnt < _FEW_TARGETS:
         yield f"Only {report.share_learnt:.1%} of the tokens are learnt; the rest is computed for what is given alone."
-    if report.duplicates.num_extra:
-        yield f"{report.duplicates.num_extra:,} samples equal an earlier one; each is trained on as often as it comes."
+    if extra := report.duplicates.num_extra:
+        yield f"Equal to an earlier one: {counted(extra, 'sample')}; each is trained on as often as it comes."
     if report.bos.missing and report.bos.token_id is not None:
         yield "The tokenizer puts no BOS before texts, as its settings say; Gemma models need it."
     if changed.truncated:
-        yield f"{len(changed.truncated):,} samples were cut at {plan.length:,} tokens; they have no end that is learnt."
+        cut = counted(len(changed.truncated), "sample")
+        yield f"Cut at {counted(plan.length, 'token')}: {cut}; their ends, and their end markers, are not learnt."
     if plan.steps_per_epoch == 1 and plan.num_rows > 1:
         yield "One step takes all rows. A smaller --batch, --accumulation or --sequence-length gives more steps."
 
 
-__all__ = ["Bos", "DataReport", "Duplicates", "Lengths", "Plan", "ShownSample", "build_report", "show_sample"]
+__all__ = [
+    "Bos",
+    "DataReport",
+    "Duplicates",
+    "Lengths",
+    "Plan",
+    "ShownSample",
+    "build_report",
+    "counted",
+    "show_sample",
+]

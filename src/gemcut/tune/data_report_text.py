@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gemcut.tune.data_report import Bos, DataReport, Lengths, ShownSample
+from gemcut.tune.data_report import Bos, DataReport, Lengths, ShownSample, counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,11 @@ def print_report(report: DataReport) -> None:
     """Print the report on standard output, in colours on a terminal."""
     from rich.console import Console
 
-    _print(report, Console(highlight=False, soft_wrap=False))
+    console = Console(highlight=False)
+    if console.is_terminal:
+        _print(report, console)
+    else:
+        sys.stdout.write(report_text(report, console.width))
 
 
 def _print(report: DataReport, console: Console) -> None:
@@ -60,7 +65,8 @@ def _print(report: DataReport, console: Console) -> None:
         for notice in report.notices:
             console.print(Padding(Text(notice), (0, 0, 0, 2)))
     console.print(Text("\nOne sample, as the model meets it", style="bold"))
-    console.print(_sample(report.shown, is_coloured=console.is_terminal and not console.no_color))
+    sample = _sample(report.shown, is_coloured=console.is_terminal and not console.no_color)
+    console.print(sample, end="" if sample.plain.endswith("\n") else "\n")
 
 
 def fields(report: DataReport) -> list[tuple[str, str]]:
@@ -73,7 +79,7 @@ def fields(report: DataReport) -> list[tuple[str, str]]:
     rows += [
         ("template", report.template),
         ("learnt", f"{report.loss_on}: {counted(report.num_targets, 'token')}, {report.share_learnt:.1%} of all"),
-        ("samples", f"{counted(report.num_samples, 'sample')} with {counted(report.num_tokens, 'token')}"),
+        ("samples", f"{report.num_samples:,} with {counted(report.num_tokens, 'token')}"),
         (
             "lengths",
             f"{lengths.shortest:,} to {lengths.longest:,}, median {lengths.median:,.0f}, mean {lengths.mean:,.0f}, "
@@ -87,11 +93,6 @@ def fields(report: DataReport) -> list[tuple[str, str]]:
         ("steps", steps_in_words(report)),
     ]
     return rows
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things, such as "1 row" and "2 rows"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def held_out_in_words(report: DataReport) -> str:
@@ -153,7 +154,8 @@ def histogram(lengths: Lengths, row: int) -> Iterator[str]:
         eighths = round(count / most * _BAR * 8) if count else 0
         eighths = max(eighths, 1) if count else 0
         bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-        yield f"  {low:>{width},} – {high - 1:>{width},}  {bar:<{_BAR}}  {count:,}".rstrip()
+        span = f"{low:>{width},} – {high - 1:>{width},}" if high - 1 > low else f"{low:>{width},}"
+        yield f"  {span}  {bar:<{_BAR}}  {count:,}".rstrip()
 
 
 def changes(report: DataReport) -> Iterator[tuple[str, list[str]]]:
