@@ -40,22 +40,22 @@ def answers_of(asker, questions):
     return dict(found)
 
 
-def items_in_order(batches, questions):
-    return list(dict.fromkeys(questions[number].item for batch in batches for number in batch.numbers))
+def units_in_order(batches, questions):
+    return list(dict.fromkeys(questions[number].unit for batch in batches for number in batch.numbers))
 
 
 def test_groups_stay_together_and_lengths_are_near():
     lengths = [9, 3, 7, 4, 8, 5]
     questions = [score(range(2, 2 + length), [1], item, item % 2) for item, length in enumerate(lengths)]
     batches = Asker(number_model()).plan(questions)
-    assert items_in_order(batches, questions) == [2, 4, 0, 1, 3, 5]
+    assert units_in_order(batches, questions) == [2, 4, 0, 1, 3, 5]
 
 
 def test_an_engine_without_padding_gets_them_by_what_they_begin_with():
     contexts = [[2, 300, 5], [2, 7, 7, 7], [2, 300, 4], [2, 7, 7], [2, 9]]
     questions = [score(context, [1], item) for item, context in enumerate(contexts)]
     batches = continuous(Asker(number_model())).plan(questions)
-    assert items_in_order(batches, questions) == [3, 1, 4, 2, 0]
+    assert units_in_order(batches, questions) == [3, 1, 4, 2, 0]
 
 
 def test_costs_leave_out_what_the_text_before_has():
@@ -73,7 +73,7 @@ def test_the_plan_is_the_same_whatever_is_known_and_items_stay_whole():
     assert batches == asker.plan(questions)
     assert max(len(batch.numbers) for batch in batches) == 30
     for batch in batches:
-        items = [questions[number].item for number in batch.numbers]
+        items = [questions[number].unit for number in batch.numbers]
         assert all(items.count(item) == 3 for item in items)
 
 

@@ -12,6 +12,7 @@ from runner_models import ROWS, number_model, write_tasks
 import gemcut
 from gemcut.errors import BackendError, DataError, GemcutError, NotFoundError, UsageError
 from gemcut.evaluate import run as run_module
+from gemcut.evaluate.perplexity import perplexity_task
 from gemcut.evaluate.run import evaluate, known_folders, run_folder
 from gemcut.evaluate.run_folder import read_run
 from gemcut.evaluate.suites import Asked, load_suite, suite_names
@@ -273,6 +274,35 @@ def test_a_broken_model_is_told_with_the_item_and_leaves_no_score(tasks, tmp_pat
     ):
         run(tasks, tmp_path, model, shots=0)
     assert not any(line["answers"] for line in lines_of(tmp_path)[1:] if "NaN" in json.dumps(line))
+
+
+def test_a_long_text_goes_on_after_its_last_window(tmp_path, monkeypatch):
+    monkeypatch.setattr("gemcut.evaluate.asker.CALL_ROWS", 1)
+    path = tmp_path / "book.txt"
+    path.write_text(" ".join(f"{number} and {number * 7} are {number * 8}." for number in range(30)))
+    task = perplexity_task(path)
+    expected = evaluate(number_model(context=30), [task], output=tmp_path / "whole")
+    model = number_model(context=30)
+    asked = model.engine_model.score_continuations
+
+    def breaks(*arguments):
+        if len(model.engine_model.scored) == 4:
+            model.engine_model.score_continuations = asked
+            raise KeyboardInterrupt
+        return asked(*arguments)
+
+    model.engine_model.score_continuations = breaks
+    with pytest.raises(KeyboardInterrupt):
+        run([task], tmp_path, model, shots=None)
+    name = f"{task.name}.jsonl"
+    assert len(lines_of(tmp_path, task.name)) == 1 + 4
+    results = run([task], tmp_path, model, shots=None)
+    rows = [tuple(row) for call in model.engine_model.scored for row in call]
+    assert len(set(rows)) == len(rows) > 5
+    assert (tmp_path / "run" / "items" / name).read_bytes() == (tmp_path / "whole" / "items" / name).read_bytes()
+    assert results.facts["tasks"][task.name]["metrics"] == expected.facts["tasks"][task.name]["metrics"]
+    with pytest.raises(UsageError, match="--shots 2: perplexity-book has 0 examples, expected as many"):
+        run([task], tmp_path / "other", model, shots=2)
 
 
 def test_settings_that_make_no_sense(tasks, tmp_path):

@@ -32,13 +32,13 @@ class Question:
 
     Attributes:
         encoded: The request.
-        item: Number of its item; the questions of an item stand together and are asked together.
-        group: Those of one group begin alike.
+        unit: Number of what is asked together; its questions stand together.
+        group: Questions of one group begin alike.
         where: The item, for errors.
     """
 
     encoded: Encoded
-    item: int
+    unit: int
     group: int
     where: str
 
@@ -48,7 +48,7 @@ class Batch:
     """Questions that are asked together.
 
     Attributes:
-        numbers: Theirs, items whole.
+        numbers: Theirs, units whole.
         costs: Tokens that each takes to compute, about.
     """
 
@@ -78,22 +78,22 @@ class Asker:
         """What is asked together, in order; it depends on all questions, so that it is the same in every run."""
         if not questions:
             return []
-        items: dict[int, list[int]] = {}
+        units: dict[int, list[int]] = {}
         for number, question in enumerate(questions):
-            items.setdefault(question.item, []).append(number)
-        keys = {item: self._place(questions[numbers[0]]) for item, numbers in items.items()}
+            units.setdefault(question.unit, []).append(number)
+        keys = {unit: self._place(questions[numbers[0]]) for unit, numbers in units.items()}
         batches: list[Batch] = []
         numbers, costs, num_tokens, last = list[int](), list[int](), 0, np.zeros(0, np.int32)
-        for item in sorted(items, key=keys.__getitem__):
+        for unit in sorted(units, key=keys.__getitem__):
             new = []
-            for number in items[item]:
+            for number in units[unit]:
                 token_ids = questions[number].encoded.token_ids
                 new.append(self._cost(questions[number].encoded, num_shared(token_ids, last)))
                 last = token_ids
-            if numbers and not self._has_room(questions, numbers, items[item], num_tokens + sum(new)):
+            if numbers and not self._has_room(questions, numbers, units[unit], num_tokens + sum(new)):
                 batches.append(Batch(tuple(numbers), tuple(costs)))
                 numbers, costs, num_tokens = [], [], 0
-            numbers += items[item]
+            numbers += units[unit]
             costs += new
             num_tokens += sum(new)
         return [*batches, Batch(tuple(numbers), tuple(costs))]
@@ -123,7 +123,7 @@ class Asker:
             yield from self._generated(questions, prompts)
 
     def _place(self, question: Question) -> tuple[str, int, int | bytes]:
-        """Where an item stands: with its kind, then its group; there by what it begins with, or by length if padded."""
+        """Where a unit stands: with its kind, then its group; there by what it begins with, or by length if padded."""
         token_ids = question.encoded.token_ids
         place = token_ids.astype(">i4").tobytes() if self._is_continuous else len(token_ids)
         return type(question.encoded).__name__, question.group, place

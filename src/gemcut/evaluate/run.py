@@ -27,7 +27,8 @@ from gemcut.evaluate.run_folder import FORMAT, RESULTS, read_run
 from gemcut.evaluate.suites import Asked
 from gemcut.evaluate.task import Task
 from gemcut.evaluate.task_file import load_task
-from gemcut.evaluate.task_run import Progress, TaskRun, TaskSettings
+from gemcut.evaluate.task_questions import TaskSettings
+from gemcut.evaluate.task_run import Progress, TaskRun
 from gemcut.files import atomic_write_bytes, json_bytes
 from gemcut.generate.text_model import TextModel
 

@@ -1,4 +1,4 @@
-"""One task with one model: its items made ready, asked, scored and stored."""
+"""One task with one model: its items asked, scored and stored."""
 
 from __future__ import annotations
 
@@ -11,34 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gemcut.evaluate.aggregate import Figure, ItemResult
-from gemcut.evaluate.asker import Asker, Batch, Question
+from gemcut.evaluate.asker import Asker, Batch
 from gemcut.evaluate.data import DataFolders
-from gemcut.evaluate.encoding import Encoded, EncodedPrompt, EncodedScore, EncodedText, Encoder
-from gemcut.evaluate.examples import ExampleSet, Sampling
+from gemcut.evaluate.encoding import Encoder
 from gemcut.evaluate.item_store import ItemRecord, ItemStore
-from gemcut.evaluate.task import Answer, Item, Request, Task
-
-NUM_FIRST_PROMPTS = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskSettings:
-    """How a task is asked.
-
-    Attributes:
-        num_shots: Solved examples before each question.
-        limit: Items asked, the first of the file; None for all.
-        seed: Of the draw of fixed examples.
-        shot_sampling: "fixed", or "lm-eval" for examples of each item's own.
-        chat, system: See `encoding.Encoder`.
-    """
-
-    num_shots: int
-    limit: int | None = None
-    seed: int = 0
-    shot_sampling: Sampling = "fixed"
-    chat: bool = False
-    system: str | None = None
+from gemcut.evaluate.task import Answer, Task
+from gemcut.evaluate.task_questions import TaskQuestions, TaskSettings, key_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +45,15 @@ Report = Callable[[str, int, int, int, int], None]  # stage, then the last four 
 
 
 class TaskRun:
-    """A task whose items are made ready for one model.
+    """A task that is asked.
 
     Args:
-        task: The task.
-        settings: How it is asked.
-        data: Where its rows are.
-        encoder, asker: Of the model.
+        task, settings, data, encoder: See `task_questions.TaskQuestions`.
+        asker: Of the model.
         report: Told how far it is.
 
     Attributes:
         task, settings: As given.
-        items: Those that are asked, in the order of the file.
-        num_total: How many there are without a limit.
         num_computed: Items that were asked in this run; the others' answers were known.
 
     Raises:
@@ -92,35 +66,15 @@ class TaskRun:
         self._begin, self._seconds = time.perf_counter(), 0.0
         self.task, self.settings, self.num_computed = task, settings, 0
         self._data, self._encoder, self._asker, self._report = data, encoder, asker, report
-        self._examples = ExampleSet(task, data, settings.num_shots, settings.seed, settings.shot_sampling)
-        items = task.items(data, self._examples.held_out)
-        self.num_total = len(items)
-        self.items: list[Item] = items[: settings.limit]
-        self._questions: list[Question] = []
-        self._requests: list[list[Request]] = []
-        self._groups: dict[str, int] = {}
-        for number, item in enumerate(self.items):
-            self._add(number, item)
-            if number % 64 == 0:
-                report("encoding", number, len(self.items), 0, 0)
-        self._of_item: list[list[int]] = [[] for _ in self.items]
-        for number, question in enumerate(self._questions):
-            self._of_item[question.item].append(number)
-        self._keys = [_key([self._questions[number].encoded for number in numbers]) for numbers in self._of_item]
+        self._asked = TaskQuestions(
+            task, settings, data, encoder, lambda done, total: report("encoding", done, total, 0, 0)
+        )
+        self._records: dict[int, ItemRecord] = {}  # by item
+        self._answers: dict[int, Answer] = {}  # by question, of items that are not complete
         self._more_notes: list[str] = []
 
-    def _add(self, number: int, item: Item) -> None:
-        before = self._examples.before(item)
-        requests = self.task.requests(item, before, chat=self.settings.chat)
-        group = self._groups.setdefault(before, len(self._groups))
-        where = f"{self.task.name}, item {item.item_id}"
-        for request in requests:
-            encoded = self._encoder.encode(request, where, before)
-            self._questions.append(Question(encoded, number, group, where))
-        self._requests.append(requests)
-
     def run(self, store: ItemStore, known: Sequence[Mapping[str, ItemRecord]], log_samples: bool) -> list[ItemResult]:
-        """Ask what is not known yet; every score is in the store before the next question is asked.
+        """Ask what is not known yet; every answer is in the store before the next question is asked.
 
         Args:
             store: The task's file.
@@ -133,84 +87,93 @@ class TaskRun:
         Raises:
             GemcutError: what the engine raised, and where the disk is full.
         """
-        records = self._known_records([store.records, *known])
-        valid = {record.item_id: record.key for record in records.values()}
-        if any(valid.get(record.item_id) != record.key for record in store.records.values()):
-            store.keep(record for record in store.records.values() if valid.get(record.item_id) == record.key)
-        if taken_over := [each for each in records.values() if each.item_id not in store.records]:
-            store.append(taken_over)
-            self._more_notes.append(f"{len(taken_over)} items were answered in another run of this very model.")
-        if 0 < len(records) < len(self.items):
-            self._more_notes.append(
-                f"{len(records)} of {len(self.items)} items had been answered before; the time is that of the others."
-            )
-        batches = self._asker.plan(self._questions)
-        missing = [batch for each in batches if (batch := self._without_known(each, records)).numbers]
-        progress = _Meter(self._report, records, self.items, missing)
+        self._take_known(store, known)
+        batches = self._asker.plan(self._asked.questions)
+        missing = [batch for each in batches if (batch := self._without_known(each)).numbers]
+        progress = _Meter(self._report, self._records, len(self._asked.items), missing)
         for batch in missing:
-            answers: dict[int, dict[int, Answer]] = {}
-            for answered in self._asker.ask(self._questions, batch.numbers):
-                new = self._scored(answered, answers, records)
-                store.append(new)
-                self.num_computed += len(new)
+            for answered in self._asker.ask(self._asked.questions, batch.numbers):
+                store.append([record for number, answer in answered for record in self._taken(number, answer)])
                 progress.note([number for number, _ in answered])
-        ordered = [self._with_samples(number, records[number], log_samples) for number in range(len(self.items))]
-        store.keep(ordered)
+        records = [self._with_samples(item, log_samples) for item in range(len(self._asked.items))]
+        store.keep(records)
         self._seconds = time.perf_counter() - self._begin
-        return [ItemResult(record.item_id, record.subset, record.metrics) for record in ordered]
+        return [ItemResult(record.item_id, record.subset, record.metrics) for record in records]
 
-    def _known_records(self, places: Sequence[Mapping[str, ItemRecord]]) -> dict[int, ItemRecord]:
-        """By item: what was answered to the very same question, scored anew unless that would run programs."""
-        found = {}
-        for number, item in enumerate(self.items):
-            records = (place.get(item.item_id) for place in places)
-            record = next((each for each in records if each and each.key == self._keys[number]), None)
-            if record is None:
-                continue
-            if not self.task.executes_code:
-                record = self._record(number, record.answers)
-            found[number] = record
-        return found
+    def _take_known(self, store: ItemStore, known: Sequence[Mapping[str, ItemRecord]]) -> None:
+        """What was answered to the very same questions before; what was answered to others leaves the store."""
+        places = [store.records, *known]
+        kept: list[ItemRecord] = []
+        for item, key in enumerate(self._asked.keys):
+            record = _found(places, self._asked.items[item].item_id, key)
+            if record is not None:
+                # Scores are computed anew, unless that would run programs.
+                again = record if self.task.executes_code else self._record(item, record.answers)
+                self._records[item] = again
+                kept.append(record)
+            elif self._asked.is_in_parts(item):
+                for number in self._asked.of_item[item]:
+                    part = _found(places, *self._part(number))
+                    if part is not None:
+                        self._answers[number] = part.answers[0]
+                        kept.append(part)
+        own = [record for record in kept if store.records.get(record.item_id) is record]
+        if len(own) < len(store.records):
+            store.keep(own)
+        if others := [record for record in kept if record.item_id not in store.records]:
+            store.append(others)
+            self._more_notes.append(f"{len(others)} items were answered in another run of this very model.")
+        if 0 < len(self._records) < len(self._asked.items):
+            self._more_notes.append(
+                f"{len(self._records)} of {len(self._asked.items)} items had been answered before; the time is that of "
+                "the others."
+            )
 
-    def _without_known(self, batch: Batch, records: Mapping[int, ItemRecord]) -> Batch:
+    def _without_known(self, batch: Batch) -> Batch:
         """What of a batch is to be asked: all of it or nothing, where answers depend on what is asked beside them."""
-        is_missing = [self._questions[number].item not in records for number in batch.numbers]
-        if any(is_missing) and not self._asker.answers_alone:
+        pairs = list(zip(batch.numbers, batch.costs, strict=True))
+        missing = [pair for pair in pairs if self._is_missing(pair[0])]
+        if missing and not self._asker.answers_alone:
             return batch
-        kept = [
-            pair
-            for pair, is_kept in zip(zip(batch.numbers, batch.costs, strict=True), is_missing, strict=True)
-            if is_kept
-        ]
-        return Batch(tuple(number for number, _ in kept), tuple(cost for _, cost in kept))
+        return Batch(tuple(number for number, _ in missing), tuple(cost for _, cost in missing))
 
-    def _scored(
-        self,
-        answered: Sequence[tuple[int, Answer]],
-        answers: dict[int, dict[int, Answer]],
-        records: dict[int, ItemRecord],
-    ) -> list[ItemRecord]:
-        """Records of the items whose last answer came now."""
-        new = []
-        for number, answer in answered:
-            item = self._questions[number].item
-            given = answers.setdefault(item, {})
-            given[number] = answer
-            if len(given) == len(self._of_item[item]) and item not in records:
-                records[item] = self._record(item, tuple(given[each] for each in self._of_item[item]))
-                new.append(records[item])
-        return new
+    def _is_missing(self, number: int) -> bool:
+        return self._asked.item_of[number] not in self._records and number not in self._answers
+
+    def _taken(self, number: int, answer: Answer) -> list[ItemRecord]:
+        """What to store of an answer that came: its item, if that is complete, else itself, if it came alone."""
+        if not self._is_missing(number):
+            return []
+        self._answers[number] = answer
+        item = self._asked.item_of[number]
+        numbers = self._asked.of_item[item]
+        if all(each in self._answers for each in numbers):
+            answers = self._asked.answers(item, [self._answers.pop(each) for each in numbers])
+            self._records[item] = self._record(item, answers)
+            self.num_computed += 1
+            return [self._records[item]]
+        if not self._asked.is_in_parts(item):
+            return []
+        name, key = self._part(number)
+        return [ItemRecord(name, None, key, {}, (answer,))]
 
     def _record(self, number: int, answers: tuple[Answer, ...]) -> ItemRecord:
-        item = self.items[number]
-        return ItemRecord(item.item_id, item.subset, self._keys[number], self.task.score(item, answers), answers)
+        item = self._asked.items[number]
+        return ItemRecord(item.item_id, item.subset, self._asked.keys[number], self.task.score(item, answers), answers)
 
-    def _with_samples(self, number: int, record: ItemRecord, log_samples: bool) -> ItemRecord:
-        """The record with its prompts and what would have been right."""
+    def _part(self, number: int) -> tuple[str, str]:
+        """Under which name and key the answer to a part of an item is stored until the item is complete."""
+        item = self._asked.item_of[number]
+        place = number - self._asked.of_item[item][0] + 1
+        return f"{self._asked.items[item].item_id}, part {place}", key_of([self._asked.questions[number].encoded])
+
+    def _with_samples(self, number: int, log_samples: bool) -> ItemRecord:
+        """An item's record; with its prompts and what would have been right, if these are wanted."""
+        record, item = self._records[number], self._asked.items[number]
         if not log_samples:
             return dataclasses.replace(record, more={})
-        prompts = [dataclasses.asdict(request) for request in self._requests[number]]
-        return dataclasses.replace(record, more={"prompts": prompts, "gold": self.task.gold_of(self.items[number])})
+        prompts = [dataclasses.asdict(request) for request in self._asked.requests[number]]
+        return dataclasses.replace(record, more={"prompts": prompts, "gold": self.task.gold_of(item)})
 
     def facts(self, results: Sequence[ItemResult]) -> dict[str, Any]:
         """What results.json says of the task."""
@@ -220,35 +183,18 @@ class TaskRun:
             "kind": task.kind,
             "licence": task.licence,
             **dataclasses.asdict(self.settings),
-            "num_items": len(self.items),
-            "num_total": self.num_total,
+            "num_items": len(self._asked.items),
+            "num_total": self._asked.num_total,
             "num_computed": self.num_computed,
             "primary_metric": task.primary_metric,
             "metrics": _figures(task.aggregate(results)),
             "subsets": {name: _figures(figures) for name, figures in task.subset_figures(results).items()},
-            "notes": [*task.notes, *self._examples.notes, *self._notes(), *self._more_notes],
+            "notes": [*task.notes, *self._asked.notes, *self._more_notes],
             "data": self._data_facts(),
             "seconds": round(self._seconds, 3),
             "bos_check": self._encoder.bos_check,
-            "first_prompts": self._first_prompts(),
+            "first_prompts": self._asked.first_prompts(),
         }
-
-    def _notes(self) -> list[str]:
-        """What a reader must know of the prompts."""
-        cut = [question.encoded.num_cut for question in self._questions if question.encoded.num_cut]
-        if not cut:
-            return []
-        return [
-            f"{len(cut)} of {len(self._questions)} prompts did not fit the model's context of {self._encoder.context} "
-            f"tokens; up to {max(cut)} tokens were cut from their left, BOS stayed."
-        ]
-
-    def _first_prompts(self) -> list[dict[str, Any]]:
-        found = []
-        for item, numbers in zip(self.items[:NUM_FIRST_PROMPTS], self._of_item, strict=False):
-            token_ids = self._questions[numbers[0]].encoded.token_ids.tolist()
-            found.append({"item_id": item.item_id, "token_ids": token_ids, "text": self._encoder.text_of(token_ids)})
-        return found
 
     def _data_facts(self) -> dict[str, Any]:
         """Which files were scored; a task that has its rows in itself has none."""
@@ -265,9 +211,9 @@ class _Meter:
     """Tells how much of a task is done."""
 
     def __init__(
-        self, report: Report, records: Mapping[int, ItemRecord], items: Sequence[Item], batches: Sequence[Batch]
+        self, report: Report, records: Mapping[int, ItemRecord], num_items: int, batches: Sequence[Batch]
     ) -> None:
-        self._report, self._records, self._num_items = report, records, len(items)
+        self._report, self._records, self._num_items = report, records, num_items
         self._costs = {
             number: cost for batch in batches for number, cost in zip(batch.numbers, batch.costs, strict=True)
         }
@@ -280,26 +226,14 @@ class _Meter:
         self._report("asking", len(self._records), self._num_items, self._done, self._num_tokens)
 
 
+def _found(places: Sequence[Mapping[str, ItemRecord]], name: str, key: str) -> ItemRecord | None:
+    """The first record of that name that answers that question."""
+    records = (place.get(name) for place in places)
+    return next((record for record in records if record is not None and record.key == key), None)
+
+
 def _figures(figures: Mapping[str, Figure]) -> dict[str, Any]:
     return {name: dataclasses.asdict(figure) for name, figure in figures.items()}
 
 
-def _key(requests: Sequence[Encoded]) -> str:
-    """A digest of what an item asks, token for token."""
-    digest = hashlib.sha256()
-    for request in requests:
-        if isinstance(request, EncodedScore):
-            parts = [(request.token_ids, len(request.continuation))]
-            what: tuple[Any, ...] = ("score",)
-        elif isinstance(request, EncodedPrompt):
-            parts, what = [(request.token_ids, 0)], ("greedy", request.stop, request.max_tokens)
-        else:
-            assert isinstance(request, EncodedText)
-            parts, what = list(request.windows), ("rolling",)
-        digest.update(repr((what, [(len(row), count) for row, count in parts])).encode())
-        for row, _ in parts:
-            digest.update(row.astype("<i4").tobytes())
-    return digest.hexdigest()[:32]
-
-
-__all__ = ["Progress", "TaskRun", "TaskSettings"]
+__all__ = ["Progress", "TaskRun"]
