@@ -14,7 +14,7 @@ from gemcut.generate.text_model import TextModel
 from gemcut.text import Tokenizer
 
 Part = str | int
-_CHECKED_CUTS = 8  # of each beginning: how often the short way is compared with the long one
+_CHECKED_CUTS = 64  # how often the short way is compared with the long one
 _PROBES = ("a\nb", "a\n b", " a\n\n  b ", "1\n-1", "\n\n<b>")
 
 
@@ -271,7 +271,7 @@ class _Cuts:
         if not self._can_cut(text, before):
             return self._tokenizer.encode(text)
         if before != self._before:
-            self._before, self._ids, self._num_checked = before, self._tokenizer.encode(before), 0
+            self._before, self._ids = before, self._tokenizer.encode(before)
         token_ids = self._ids + self._tokenizer.encode(text[len(before) :], add_bos=False)
         if self._num_checked < _CHECKED_CUTS:
             self._num_checked += 1
