@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from pathlib import Path
@@ -10,8 +11,10 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gemcut.errors import DataError, MissingExtraError, NotFoundError
+from gemcut.errors import DataError, GemcutError, MissingExtraError, NotFoundError
 from gemcut.tune import records as records_module
 from gemcut.tune.records import find_data, read_records
 
@@ -84,6 +87,11 @@ def test_a_folder_with_splits_names_them(tmp_path):
 
 BROKEN = {
     "broken line": ("a.jsonl", lines(ROWS) + b'{"prompt": "a\n', r"a.jsonl, line 3: is not valid JSON \(.*take it out"),
+    "deep": (
+        "a (1).jsonl",
+        b"\n" + b'{"a":' * 99_999,
+        r"a \(1\).jsonl, line 2: its JSON is nested too deeply to be real, exp",
+    ),
     "twice": ("a.jsonl", b'{"a": 1, "a": 2}\n', "line 1: is not valid JSON .key 'a' occurs twice"),
     "no object": ("a.jsonl", b"7\n", "line 1: is 7, expected a JSON object"),
     "no objects": ("a.json", b'[{"a": 1}, "x"]', 'a.json, record 2: is "x", expected a JSON object'),
@@ -109,6 +117,30 @@ def test_broken_files_name_what_is_wrong(tmp_path, name, data, text):
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(DataError, match=text):
+        list(read_records(path))
+
+
+FILES = {
+    "a.jsonl": lines(ROWS), "a.json": json.dumps(ROWS).encode(), "a.csv": b'a,b\n"x\n",2\n', "a.jsonl.gz": gzip.compress(lines(ROWS)),
+}  # fmt: skip
+
+
+@given(st.sampled_from(sorted(FILES)), st.integers(0, 80), st.binary(max_size=3), st.integers(0, 9))
+@settings(max_examples=200, deadline=None)
+def test_damage_never_ends_in_another_error(tmp_path_factory, name, place, put, taken):
+    path = tmp_path_factory.getbasetemp() / name
+    data = FILES[name]
+    path.write_bytes(data[:place] + put + data[place + taken :])
+    with contextlib.suppress(GemcutError):
+        assert all(isinstance(record.values, dict) for record in read_records(path))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_a_parquet_file_that_was_cut(tmp_path, share):
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pa.table({"text": ["a" * 100, "b" * 50]}), path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(DataError, match="a.parquet: is not a whole parquet file"):
         list(read_records(path))
 
 

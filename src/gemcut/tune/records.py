@@ -133,10 +133,8 @@ def _line_json(line: bytes, source: str) -> Any:
     try:
         return parse_json(line, source, DataError)
     except DataError as problem:
-        reason = str(problem).split("(", 1)[-1].rsplit(")", 1)[0]
-        raise DataError(
-            f"{source}: is not valid JSON ({reason}), expected one object a line. Correct this line, or take it out."
-        ) from None
+        reason = str(problem).removeprefix(f"{source}: ").partition(". The file is")[0].rstrip(".")
+        raise DataError(f"{source}: {reason}, expected one object a line. Correct this line, or take it out.") from None
 
 
 def _json_list(path: Path) -> Iterator[Record]:

@@ -108,7 +108,7 @@ class SampleMaker:
             if pair.system is not None:
                 raise DataError(
                     f"{pair.source}: has a system message, but there is no chat template to say it. Use --template "
-                    "chat, or take the column out with --map."
+                    "chat, or take that column out of the data."
                 )
             return self._plain(pair.plain_prompt, pair.completion, pair.source)
         system = [] if pair.system is None else [{"role": "system", "content": pair.system}]
