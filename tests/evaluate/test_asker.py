@@ -110,6 +110,17 @@ def test_kinds_are_not_asked_in_one_call(is_continuous):
         assert len({type(questions[number].encoded) for number in batch.numbers}) == 1
 
 
+def test_an_accelerator_s_memory_counts_where_it_tells(monkeypatch):
+    monkeypatch.setattr(asker_module, "engine_facts", lambda: {"available_memory_bytes": 7})
+    monkeypatch.setattr(asker_module, "is_built", lambda: True)
+    engine = number_model().engine_model
+    assert asker_module._free_bytes(engine) == 7
+    engine.device = "cuda"
+    assert asker_module._free_bytes(engine) == asker_module._UNKNOWN_MEMORY
+    engine.free_bytes = lambda: 99
+    assert asker_module._free_bytes(engine) == 99
+
+
 def test_nothing_asked_is_nothing_planned():
     assert Asker(number_model()).plan([]) == []
 

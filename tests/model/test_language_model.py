@@ -63,6 +63,7 @@ def test_facts(model, engine):
         assert model.num_compiled() == 0
     else:
         assert model.keras_model.count_params() > 0
+        assert model.free_bytes() is None
 
 
 def test_logits_score_and_hidden_states_agree(model, head_weights):

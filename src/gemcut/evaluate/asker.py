@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from gemcut.evaluate.task import Answer, ChoiceScore, RollingScore
 from gemcut.generate.scheduler import LONGEST_BURST
 from gemcut.generate.sequence import Sequence as Text
 from gemcut.generate.text_model import TextModel
-from gemcut.interfaces import ContinuousModel
+from gemcut.interfaces import ContinuousModel, LanguageModel
 
 CALL_WORK = 5 << 38  # of one call, in parameters times tokens, about: some seconds, which a killed run loses
 CALL_TOKENS = (512, 2048)  # of one call, at least and at most
@@ -72,7 +72,7 @@ class Asker:
         least, most = CALL_TOKENS
         self._call_tokens = call_tokens or min(max(CALL_WORK // num_parameters(model.config), least), most)
         self.answers_alone = self._is_continuous = isinstance(self._engine, ContinuousModel)
-        self._free_bytes = engine_facts()["available_memory_bytes"] if is_built() else _UNKNOWN_MEMORY
+        self._free_bytes = _free_bytes(self._engine)
 
     def plan(self, questions: Sequence[Question]) -> list[Batch]:
         """What is asked together, in order; it depends on all questions, so that it is the same in every run."""
@@ -199,6 +199,15 @@ class Asker:
             )
         except GemcutError as error:
             raise _named(error, question.where) from None
+
+
+def _free_bytes(engine: LanguageModel) -> int:
+    """Memory that is left where an engine computes."""
+    told: Callable[[], int | None] | None = getattr(engine, "free_bytes", None)
+    free = told() if told else None
+    if free is None and engine.device == "cpu" and is_built():
+        free = int(engine_facts()["available_memory_bytes"])
+    return _UNKNOWN_MEMORY if free is None else free
 
 
 def num_shared(one: np.ndarray, other: np.ndarray) -> int:

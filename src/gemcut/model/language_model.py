@@ -61,6 +61,12 @@ class KerasLanguageModel:
         self._check_open()
         return int(self._runner.num_compiled())
 
+    def free_bytes(self) -> int | None:
+        """Memory that an accelerator has left; None on the CPU, and where it does not tell."""
+        self._check_open()
+        found: int | None = self._runner.free_bytes()
+        return found
+
     def new_cache(self, batch_size: int, max_tokens: int) -> KerasKVCache:
         """See `gemcut.interfaces.LanguageModel.new_cache`; both numbers are rounded up to compiled sizes."""
         self._check_open()

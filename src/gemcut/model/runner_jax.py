@@ -92,6 +92,11 @@ class Runner:
         with self._precision():
             return np.asarray(self._logit_rows(self._tree, hidden.reshape(-1, hidden.shape[-1]), rows))
 
+    def free_bytes(self) -> int | None:
+        """Memory that the device has left; None where it does not tell."""
+        told = jax.devices()[0].memory_stats() or {}
+        return told["bytes_limit"] - told["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= told.keys() else None
+
     def wait(self, tensor: Tensor) -> None:
         """Return once `tensor` is computed."""
         tensor.block_until_ready()

@@ -83,6 +83,10 @@ class Runner:
         flat = tf.reshape(hidden, (-1, hidden.shape[-1]))
         return self._run("logit_rows", self._program.logit_rows, flat, rows).numpy()
 
+    def free_bytes(self) -> int | None:
+        """Memory that the device has left; TensorFlow does not tell."""
+        return None
+
     def wait(self, tensor: Tensor) -> None:
         """Return once `tensor` is computed."""
         tensor[:1, :1].numpy()

@@ -131,6 +131,10 @@ class Runner:
         picked = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(rows).long()]
         return self._eager.logits(self._tree, picked).cpu().numpy()
 
+    def free_bytes(self) -> int | None:
+        """Memory that the device has left; None where it does not tell."""
+        return int(torch.cuda.mem_get_info()[0]) if self.device == "cuda" else None
+
     def wait(self, tensor: Tensor) -> None:
         """Return once `tensor` is computed."""
         if self.device == "cuda":
