@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops  # the barrier has no public name
 
 from gemcut.tune.forward import Recompute, Tree
 from gemcut.tune.schedule import LearningRate
@@ -109,7 +110,7 @@ def _recomputed(function: Any) -> Any:
         @tf.custom_gradient
         def block(x: Tensor, *values: Tensor) -> tuple[Tensor, Any]:
             def gradient(d_out: Tensor) -> list[Tensor]:
-                again_x, d_out, *again = tf.raw_ops.XlaOptimizationBarrier(input=[x, d_out, *values])
+                again_x, d_out, *again = gen_xla_ops.xla_optimization_barrier([x, d_out, *values])
                 with tf.GradientTape() as tape:
                     tape.watch([again_x, *again])
                     out = function(frozen, dict(zip(names, again, strict=True)), again_x, *others)

@@ -1,0 +1,165 @@
+"""Measure a LoRA step against TRL and PEFT on the starter: tokens a second and peak memory; a table and JSON.
+
+    python benchmarks/bench_tune.py [NAME ...] [--rounds N] [--steps N]
+
+Both train the same packed rows of 512 tokens (GSM8K, answers learnt) with rank 16 on all seven matrices, AdamW, on the
+same threads, in turns, each in a fresh process; the first step is not counted. The peer runs without gradient
+checkpointing, which is its faster setting, and once with it, which takes it less memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from run import dequantised_starter, machine
+from tune_rows import write_rows
+
+HERE = Path(__file__).resolve().parent
+PEER_PYTHON = HERE.parent / ".venv-peft" / "bin" / "python"
+LENGTH, ROWS_PER_STEP = 512, 4
+SPEED_BAR, MEMORY_BAR = 2.0, 0.5
+LORA: dict[str, Any] = {
+    "rank": 16,
+    "alpha": 32,
+    "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "learning_rate": 2e-4,
+}
+# name: engine, dtype, what is computed again, rows that are computed together
+OURS: dict[str, tuple[str, str, str, int]] = {
+    "torch-bfloat16": ("torch", "bfloat16", "nothing", 1),
+    "torch-float32": ("torch", "float32", "nothing", 1),
+    "jax-float32": ("jax", "float32", "cheap", 1),
+    "jax-bfloat16": ("jax", "bfloat16", "cheap", 1),
+    "tensorflow-float32": ("tensorflow", "float32", "blocks", 1),
+}
+PEERS = {
+    "bfloat16": ("bfloat16", False),
+    "float32": ("float32", False),
+    "bfloat16-checkpointing": ("bfloat16", True),
+}
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"ours, out of {', '.join(OURS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="fresh processes of each")
+    parser.add_argument("--steps", type=int, default=6, help="steps of each process, the first one included")
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), help=f"out of {', '.join(PEERS)}")
+    arguments = parser.parse_args()
+    names = arguments.names or list(OURS)
+    with tempfile.TemporaryDirectory() as scratch:
+        result = measured(names, arguments.peers, arguments.rounds, arguments.steps, Path(scratch))
+    print_table(result)
+    path = HERE / "results" / "tune.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def measured(names: list[str], peers: list[str], rounds: int, num_steps: int, scratch: Path) -> dict[str, Any]:
+    """All figures."""
+    threads = len(os.sched_getaffinity(0))
+    rows = scratch / "rows.npz"
+    tokens, targets = write_rows("starter", rows, num_rows=ROWS_PER_STEP * num_steps, length=LENGTH, scratch=scratch)
+    common = LORA | {
+        "rows": str(rows),
+        "rows_per_step": ROWS_PER_STEP,
+        "num_steps": num_steps,
+        "threads": threads,
+        "scratch": str(scratch / "trl"),
+    }
+    requests: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    for name in peers:
+        dtype, checkpointing = PEERS[name]
+        request = common | {
+            "folder": str(dequantised_starter()),
+            "dtype": dtype,
+            "gradient_checkpointing": checkpointing,
+        }
+        requests[f"trl {name}"] = [str(PEER_PYTHON), str(HERE / "peer_trl.py")], request
+    for name in names:
+        engine, dtype, recompute, micro_rows = OURS[name]
+        request = common | {
+            "model": "starter",
+            "engine": engine,
+            "dtype": dtype,
+            "recompute": recompute,
+            "micro_rows": micro_rows,
+        }
+        requests[name] = [sys.executable, str(HERE / "worker_tune.py")], request
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in requests}
+    for _ in range(rounds):
+        for name, (command, request) in requests.items():
+            answers[name].append(answer_of(command, request, scratch))
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python", "benchmarks/bench_tune.py", *sys.argv[1:]]),
+        "machine": machine(),
+        "rows": {"length": LENGTH, "rows_per_step": ROWS_PER_STEP, "tokens": tokens, "learnt": targets},
+        "runs": {name: summary(found, tokens / num_steps) for name, found in answers.items()},
+    }
+
+
+def answer_of(command: list[str], request: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    """What a program says after its run."""
+    question, answer = scratch / "request.json", scratch / "answer.json"
+    question.write_text(json.dumps(request))
+    answer.unlink(missing_ok=True)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run([*command, str(question), str(answer)], capture_output=True, text=True, env=environment)
+    if done.returncode or not answer.is_file():
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(answer.read_text())
+    return found
+
+
+def summary(answers: list[dict[str, Any]], tokens_per_step: float) -> dict[str, Any]:
+    """Speed, memory and losses of all rounds together."""
+    seconds = [each for answer in answers for each in answer["seconds"][1:]]
+    return {
+        "tokens_per_second": tokens_per_step / statistics.median(seconds),
+        "seconds": seconds,
+        "first_seconds": [answer["seconds"][0] for answer in answers],
+        "peak_memory_bytes": statistics.median(answer["peak_memory_bytes"] for answer in answers),
+        "losses": answers[0]["losses"],
+        "trainable": answers[0]["trainable"],
+        "versions": answers[0]["versions"],
+    }
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """The figures for a reader; ratios are to the peer's fastest run."""
+    runs = result["runs"]
+    peers = {name: run for name, run in runs.items() if name.startswith("trl ")}
+    best = max(peers.values(), key=lambda run: run["tokens_per_second"]) if peers else None
+    table = Table(
+        title=f"LoRA on the starter, rows of {LENGTH} tokens (bars: {SPEED_BAR} x speed, {MEMORY_BAR} x memory)"
+    )
+    for column in ("program", "tok/s", "speed", "peak GiB", "memory", "first loss", "last loss"):
+        table.add_column(column, justify="left" if column == "program" else "right")
+    for name, run in runs.items():
+        speed, memory = run["tokens_per_second"], run["peak_memory_bytes"]
+        table.add_row(
+            name,
+            f"{speed:.0f}",
+            f"{speed / best['tokens_per_second']:.2f}" if best else "-",
+            f"{memory / 2**30:.2f}",
+            f"{memory / best['peak_memory_bytes']:.2f}" if best else "-",
+            f"{run['losses'][0]:.4f}",
+            f"{run['losses'][-1]:.4f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
