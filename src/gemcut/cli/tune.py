@@ -16,7 +16,7 @@ from gemcut.cli.tune_progress import stop_on_signals, watching
 from gemcut.cli.tune_recipe import held_out_of, mapping_of, recipe_of
 
 if TYPE_CHECKING:
-    from gemcut.tune.tune import TuneResult
+    from gemcut.tune.run import TuneResult
 
 INTERRUPTED = 75
 
@@ -173,7 +173,7 @@ def tune(
     if dry_run:
         show_data(recipe, page=page, as_json=json, quiet=quiet)
         return
-    from gemcut.tune.tune import tune as run
+    from gemcut.tune.run import tune as run
 
     with stop_on_signals() as is_asked_to_stop, watching(is_asked_to_stop, quiet or json) as watcher:
         result = run(

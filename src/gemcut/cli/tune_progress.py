@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from gemcut.cli.output import print_notice, size_in_words
 
 if TYPE_CHECKING:
+    from gemcut.tune.run import Watcher
     from gemcut.tune.trainer import Progress
-    from gemcut.tune.tune import Watcher
 
 LINE_SECONDS = 20.0  # between two lines where there is no terminal
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -51,7 +51,7 @@ def watching(is_asked_to_stop: Callable[[], bool], quiet: bool) -> Iterator[Watc
         Who looks on; nothing is shown when `quiet`.
     """
     from gemcut.tune.data_report_text import print_report
-    from gemcut.tune.tune import Watcher
+    from gemcut.tune.run import Watcher
 
     if quiet:
         yield Watcher(is_asked_to_stop=is_asked_to_stop)
