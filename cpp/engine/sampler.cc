@@ -262,20 +262,44 @@ int32_t draw(const std::vector<Candidate>& candidates, float uniform) {
   return candidates.back().token_id;
 }
 
-// A draw from all tokens: first the group, by sums that a kernel makes, then the token in it. The same token as draw()
-// gives, but where a sum's rounding decides.
-int32_t draw_from_all(const Row& row, float temperature, float uniform) {
+int32_t best_allowed(const Row& row, std::span<const uint32_t> allowed);
+
+// The logits of `tokens`, the first of which has the id `first`, over a temperature; -inf for those that a mask forbids.
+void scale(std::span<const float> tokens, size_t first, float temperature, std::span<const uint32_t> allowed, float* out) {
+  for (size_t k = 0; k < tokens.size(); ++k) out[k] = tokens[k] / temperature;
+  if (allowed.empty()) return;
+  for (size_t done = 0; done < tokens.size(); done += kWordBits) {
+    const uint32_t bits = allowed[(first + done) / kWordBits];
+    if (bits == kAllBits) continue;
+    if (tokens.size() - done >= kWordBits)
+      for (size_t k = 0; k < kWordBits; ++k) out[done + k] = bits & kBits[k] ? out[done + k] : kNever;
+    else
+      for (size_t k = 0; done + k < tokens.size(); ++k) out[done + k] = bits & kBits[k] ? out[done + k] : kNever;
+  }
+}
+
+bool allows_any(std::span<const uint32_t> allowed, size_t first, size_t count) {
+  if (allowed.empty()) return true;
+  const auto words = allowed.subspan(first / kWordBits, (count + kWordBits - 1) / kWordBits);
+  return std::any_of(words.begin(), words.end(), [](uint32_t bits) { return bits != 0; });
+}
+
+// A draw from all tokens that a mask allows: first the group, by sums that a kernel makes, then the token in it. The same
+// token as draw() gives, but where a sum's rounding decides. Groups are whole words of a mask.
+int32_t draw_from_all(const Row& row, std::span<const uint32_t> allowed, float temperature, float uniform) {
   constexpr float least = std::numeric_limits<float>::min();
   const Kernels& kernels = choose_kernels();
-  const float largest = row.largest() / temperature;
+  const float best = allowed.empty() ? row.largest() : row.logits[static_cast<size_t>(best_allowed(row, allowed))];
+  const float largest = best / temperature;
   std::vector<float> scaled(static_cast<size_t>(row.group_tokens));
   std::vector<double> sums;
   double total = 0;
   for (size_t i = 0; i < row.group_max.size(); ++i) {
     const auto group = row.group(i);
+    const size_t first = i * static_cast<size_t>(row.group_tokens);
     double sum = 0;
-    if (std::exp(row.group_max[i] / temperature - largest) >= least) {
-      for (size_t k = 0; k < group.size(); ++k) scaled[k] = group[k] / temperature;
+    if (allows_any(allowed, first, group.size()) && std::exp(row.group_max[i] / temperature - largest) >= least) {
+      scale(group, first, temperature, allowed, scaled.data());
       sum = kernels.sum_exp(scaled.data(), largest, static_cast<int64_t>(group.size()));
     }
     total += sums.emplace_back(sum);
@@ -285,8 +309,9 @@ int32_t draw_from_all(const Row& row, float temperature, float uniform) {
   for (; chosen + 1 < sums.size() && left >= sums[chosen]; ++chosen) left -= sums[chosen];
   while (sums[chosen] == 0) --chosen;  // rounding has passed the last one
   auto token_id = static_cast<int32_t>(static_cast<int64_t>(chosen) * row.group_tokens), last = token_id;
-  for (const float logit : row.group(chosen)) {
-    const float weight = std::exp(logit / temperature - largest);
+  scale(row.group(chosen), static_cast<size_t>(token_id), temperature, allowed, scaled.data());
+  for (size_t k = 0; k < row.group(chosen).size(); ++k) {
+    const float weight = std::exp(scaled[k] - largest);
     if (weight >= least) {
       last = token_id;
       left -= weight;
@@ -360,15 +385,17 @@ Choice choose_token(const Engine::HeadView& head, int64_t vocab_size, const Samp
   const std::span<const float> logits(head.logits, static_cast<size_t>(vocab_size));
   check_mask(allowed, vocab_size);
   const bool is_masked = !allowed.empty(), draws = options.temperature > 0;
+  const bool is_cut = options.min_p > 0 || options.top_p < 1 || (options.top_k > 0 && options.top_k < vocab_size);
   OwnRow adjusted(head, logits);
-  if (options.has_penalties() || (is_masked && draws)) adjusted.copy();
+  const bool forbids = is_masked && draws && (is_cut || head.group_tokens % static_cast<int64_t>(kWordBits));
+  if (options.has_penalties() || forbids) adjusted.copy();
   if (options.has_penalties()) apply_penalties(adjusted, vocab_size, options, seen, answer);
   Choice choice;
   if (draws) {
-    if (is_masked) adjusted.forbid(allowed);
-    const bool is_cut = options.min_p > 0 || options.top_p < 1 || (options.top_k > 0 && options.top_k < vocab_size);
+    if (forbids) adjusted.forbid(allowed);
     choice.token_id = is_cut ? draw(kept(adjusted.row(), options), uniform)
-                             : draw_from_all(adjusted.row(), options.temperature, uniform);
+                             : draw_from_all(adjusted.row(), forbids ? std::span<const uint32_t>() : allowed,
+                                             options.temperature, uniform);
   } else if (is_masked) {
     choice.token_id = best_allowed(adjusted.row(), allowed);
   } else {

@@ -6,6 +6,7 @@ import json
 import random
 import sys
 import threading
+import types
 from pathlib import Path
 
 import jsonschema
@@ -15,7 +16,7 @@ import pytest
 import gemcut
 from gemcut.engine import NativeCheckpoint, NativeTokenizer
 from gemcut.errors import MissingExtraError, UsageError
-from gemcut.generate.constraints import MAX_GRAMMAR_BYTES, GrammarCompiler
+from gemcut.generate.constraints import MAX_GRAMMAR_BYTES, GrammarCompiler, compute_ahead
 from gemcut.text import Tokenizer, stop_token_ids
 from gemcut.text.tokenizer_settings import settings_from_config
 from gemcut.text.tool_calls import parse_tool_calls, read_tools
@@ -286,6 +287,41 @@ def test_odd_values_of_tools_are_written_or_refused(form, function_tokenizer):
     for wrong in ({"properties": {"a": {"const": "\ud800"}}}, {"properties": {"a": {"enum": ["x" * 140_000]}}}):
         with pytest.raises(UsageError, match="tools"):
             compiler.tool_calls(read_tools([tool(parameters=wrong)]), form)
+
+
+def test_masks_that_are_computed_ahead_are_the_same(compiler):
+    """Side by side, at every step of texts of different grammars, and again once something was pushed."""
+    forms = [
+        lambda: compiler.regex("[a-z ]{3,9}"),
+        lambda: compiler.json_object(),
+        lambda: compiler.lark('start: "a"+'),
+    ]
+    texts = [(make(), make()) for make in (*forms, *forms)]
+    generator = random.Random(3)
+    for _ in range(12):
+        compute_ahead([None, *(ahead for ahead, _ in texts)])
+        for ahead, alone in texts:
+            if alone.is_finished:
+                continue
+            assert np.array_equal(ahead.allowed(), alone.allowed())
+            chosen = generator.choice(allowed_ids(alone))
+            for each in (ahead, alone):
+                each.push([chosen])
+            assert np.array_equal(ahead.allowed(), alone.allowed())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("oh"), BaseException("a panic")])
+def test_what_fails_while_masks_are_computed_ahead_is_left_to_each(compiler, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(
+        "gemcut.generate.constraints._executor", lambda: types.SimpleNamespace(unsafe_compute_mask_ptr=fail)
+    )
+    first, second = compiler.regex("a"), compiler.regex("b")
+    wanted = allowed_ids(compiler.regex("a"))
+    compute_ahead([first, second])
+    assert allowed_ids(first) == wanted
 
 
 def test_constraints_of_one_grammar_are_apart(compiler, tokenizer):

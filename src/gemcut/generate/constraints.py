@@ -6,6 +6,7 @@ import collections
 import concurrent.futures
 import functools
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gemcut.errors import MissingExtraError, UsageError
+from gemcut.interfaces import Constraint
 from gemcut.text import IncrementalDetokenizer, Tokenizer
 from gemcut.text.json_spacing import SPACING, json_options
 from gemcut.text.tool_calls import Tool, ToolCallParser, ToolFormat
@@ -28,6 +30,7 @@ _STRING_CHARACTER = r'[^"\\\x00-\x1F\x7F]'
 _SLICES = ("{1,10}", "{1,30}", "+")
 _NUL = "\x00"  # a byte piece of its own in every vocabulary: what follows it is no beginning of a text
 _KEPT_GRAMMARS = 64
+_MASK_THREADS = 4
 _stack_lock = threading.Lock()  # the size of new stacks is the process's
 
 
@@ -196,14 +199,17 @@ class GrammarConstraint:
         self, matcher: llguidance.LLMatcher, vocab_size: int, stop_token_ids: Sequence[int], where: str
     ) -> None:
         self._matcher, self._where = matcher, where
+        self._ahead: np.ndarray | None = None
         self._num_words = -(-vocab_size // 32)
         self._stops = [(token_id // 32, np.uint32(1 << token_id % 32)) for token_id in stop_token_ids]
         self._stop_token_ids = frozenset(stop_token_ids)
 
     def allowed(self) -> np.ndarray:
         """See `Constraint.allowed`; V is the tokenizer's, without rows that pad an embedding."""
-        words = np.empty(self._num_words, np.uint32)
-        self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+        words, self._ahead = self._ahead, None
+        if words is None:
+            words = np.empty(self._num_words, np.uint32)
+            self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         self._check()
         may_end = self._matcher.is_accepting()
         for word, bit in self._stops:
@@ -216,6 +222,7 @@ class GrammarConstraint:
 
     def push(self, token_ids: Sequence[int]) -> None:
         """See `Constraint.push`; a stop id may come where the text may end."""
+        self._ahead = None
         for token_id in token_ids:
             if token_id in self._stop_token_ids:
                 taken = self._matcher.is_accepting()
@@ -233,6 +240,33 @@ class GrammarConstraint:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise UsageError(f"{self._where}: {_reason(self._matcher)} Simplify it.")
+
+
+def compute_ahead(constraints: Sequence[Constraint | None]) -> None:
+    """Compute on several cores what `allowed` of each then says at once; whatever fails here shows there.
+
+    Args:
+        constraints: Different ones; those that look nothing up in a grammar now are left alone.
+    """
+    grammars = [each.calls if isinstance(each, ToolCallConstraint) else each for each in constraints]
+    waiting = [each for each in grammars if isinstance(each, GrammarConstraint)]
+    if len(waiting) < 2 or len({each._num_words for each in waiting}) > 1:
+        return
+    words = np.empty((len(waiting), waiting[0]._num_words), np.uint32)
+    pairs = [(each._matcher, index) for index, each in enumerate(waiting)]
+    try:
+        _executor().unsafe_compute_mask_ptr(pairs, words.ctypes.data, words[0].nbytes, len(waiting))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - a Rust panic is no Exception; each then computes its own
+        return
+    for each, row in zip(waiting, words, strict=True):
+        each._ahead = row
+
+
+@functools.cache
+def _executor() -> llguidance.LLExecutor:
+    return _llguidance().LLExecutor(min(os.cpu_count() or 1, _MASK_THREADS))
 
 
 class ToolCallConstraint:
@@ -274,6 +308,11 @@ class ToolCallConstraint:
                 if begun := self._parser.begun_call:
                     self._calls.push(_ids_within_text(self._tokenizer, begun, parse_special=True))
                     self._is_calling = True
+
+    @property
+    def calls(self) -> GrammarConstraint | None:
+        """What the text obeys once a call has begun; None before."""
+        return self._calls if self._is_calling else None
 
     @property
     def is_finished(self) -> bool:
