@@ -27,7 +27,9 @@ def test_bucket_is_the_smallest_that_holds_the_count(count, least, size):
 
 
 def test_lengths_count_every_token_also_one_not_stored_yet():
-    cache = KerasKVCache(2, 512, [], np.array([3, 0], np.int32), None, np.array([9, 9]), [[1, 2, 3, 9], [9]], [3, 0], [0, 0])
+    cache = KerasKVCache(
+        2, 512, [], np.array([3, 0], np.int32), None, np.array([9, 9]), [[1, 2, 3, 9], [9]], [3, 0], [0, 0]
+    )
     assert cache.lengths.tolist() == [4, 1]
     assert cache.lengths.dtype == np.int32
     assert cache.rows == 2
