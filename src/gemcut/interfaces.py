@@ -343,7 +343,7 @@ class ContinuousModel(LanguageModel, Protocol):
     prefix_cache_bytes: int
 
     def sequence_bytes(self, max_tokens: int) -> int:
-        """Memory of the keys and values of one text of up to `max_tokens` tokens, prompt and answer."""
+        """The most memory that one text of up to `max_tokens` tokens, prompt and answer, takes for what it has seen."""
 
     def new_text(
         self,

@@ -22,7 +22,7 @@ def test_what_is_larger_than_everything_is_refused():
     budget = CacheBudget(100)
     budget.take("a", 100)
     budget.check(100, 10)  # there will be room
-    message = "prompt: with its answer it may have 11 tokens, whose keys and values take 101 bytes, but all texts"
+    message = "prompt: with its answer it may have 11 tokens, which take 101 bytes of memory, but all texts"
     with pytest.raises(ContextLengthError, match=message):
         budget.check(101, 11)
 

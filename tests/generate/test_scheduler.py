@@ -289,7 +289,7 @@ class TestQueue:
 
     def test_what_never_fits_is_refused(self, lm):
         scheduler = lm.new_scheduler(cache_bytes=1000)
-        message = "prompt: with its answer it may have 101 tokens, whose keys and values take 1010 bytes, but all"
+        message = "prompt: with its answer it may have 101 tokens, which take 1010 bytes of memory, but all"
         with pytest.raises(ContextLengthError, match=message):
             scheduler.add(lm.new_sequence([2] * 91, max_tokens=10))
         assert not scheduler.has_work
@@ -452,7 +452,7 @@ class TestGroups:
         """2 * 4 bytes for each of 8 numbers in each of 10 tokens."""
         lm = scripted(saying("x"))
         scheduler = lm.new_scheduler(cache_bytes=100)
-        with pytest.raises(ContextLengthError, match="whose keys and values take 640 bytes, but all texts together"):
+        with pytest.raises(ContextLengthError, match="which take 640 bytes of memory, but all texts together"):
             scheduler.add(lm.new_sequence([2] * 5, max_tokens=5))
 
 

@@ -132,7 +132,11 @@ class NativeLanguageModel:
 
     @property
     def prefix_cache_bytes(self) -> int:
-        """Limit of the memory that ended sequences keep; less than before frees at once, and 0 reuses nothing."""
+        """Limit of the memory that ended sequences keep; less than before frees at once, and 0 reuses nothing.
+
+        As much memory of theirs again may wait for new sequences. A quarter of it is the most that one sequence keeps
+        aside of what its sliding layers overwrite.
+        """
         return self._opened().prefix_cache_limit
 
     @prefix_cache_bytes.setter

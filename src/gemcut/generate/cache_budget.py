@@ -1,4 +1,4 @@
-"""How much memory the keys and values of running texts may take."""
+"""How much memory running texts may take: keys, values, and what is kept aside of them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class CacheBudget:
         """
         if self.limit is not None and num_bytes > self.limit:
             raise ContextLengthError(
-                f"prompt: with its answer it may have {num_tokens} tokens, whose keys and values take {num_bytes} "
-                f"bytes, but all texts together have {self.limit}. Shorten it or ask for fewer tokens."
+                f"prompt: with its answer it may have {num_tokens} tokens, which take {num_bytes} bytes of memory, but "
+                f"all texts together have {self.limit}. Shorten it or ask for fewer tokens."
             )
 
     def has_room(self, num_bytes: int) -> bool:

@@ -26,7 +26,7 @@ def _cache_share(scheduler: Scheduler) -> float:
 _GAUGES: tuple[_Reading, ...] = (
     ("gemcut_texts_running", "Texts that are generated now.", lambda scheduler: scheduler.num_running),
     ("gemcut_texts_waiting", "Texts that wait for their turn.", lambda scheduler: scheduler.num_waiting),
-    ("gemcut_cache_bytes", "Keys and values that running texts may need.", lambda scheduler: scheduler.cache.used),
+    ("gemcut_cache_bytes", "Memory that running texts may need.", lambda scheduler: scheduler.cache.used),
     ("gemcut_cache_usage_ratio", "The same as a share of what they may take.", _cache_share),
 )
 _COUNTERS: tuple[_Reading, ...] = (
