@@ -107,12 +107,12 @@ def schemathesis(arguments: argparse.Namespace) -> list[Check]:
     judged = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with gemcut_server(write_tiny_model(folder / "tiny"), "--quiet") as server:
+        with gemcut_server(write_tiny_model(folder / "tiny"), "--context", "48", "--quiet") as server:
             report = folder / "report.json"
             # One worker: two that parse Python at once trip over each other in CPython 3.11.
             command = [str(SCHEMATHESIS), "run", f"http://{server.address.host}:{server.address.port}/openapi.json"]
             command += ["--checks", judged, "--max-examples", str(arguments.examples), "--seed", str(arguments.seed)]
-            command += ["--request-timeout", "60", "--workers", "1", "--no-color"]
+            command += ["--request-timeout", "300", "--workers", "1", "--no-color"]
             command += ["--report", "json", "--report-json-path", str(report)]
             result = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder)
             found = json.loads(report.read_text()) if report.is_file() else {}
