@@ -114,7 +114,7 @@ class ChatTemplate:
         continue_final_message: bool = False,
         **variables: Any,
     ) -> list[str | int]:
-        """The prompt as plain texts and control-token ids in a row, which `encode` turns into ids; arguments as there."""
+        """The prompt as plain texts and control-token ids, which `encode` turns into ids; arguments as there."""
         variables = {**variables, "add_generation_prompt": add_generation_prompt}
         disguise, text = self._render(messages, tools, variables, continue_final_message)
         parts = self._tokenizer.split_special(text)
