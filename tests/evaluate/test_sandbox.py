@@ -44,8 +44,9 @@ HARMFUL = {
     "writes a file outside": "attempt(lambda: open({canary!r}, 'w').write('x'))",
     "writes beside the standard library": "attempt(lambda: open(os.__file__, 'a').write('x'))",
     "deletes files": (
-        "shutil.rmtree('/', ignore_errors=True); shutil.rmtree({folder!r}, ignore_errors=True)\n"
-        "attempt(lambda: not os.path.exists('/usr/lib'))"
+        "json = os.path.dirname(os.__file__) + '/json'\nfor place in (json, {folder!r}):\n"
+        "    shutil.rmtree(place, ignore_errors=True)\n"
+        "attempt(lambda: not os.path.exists(json)); attempt(lambda: os.remove(os.__file__)); attempt(lambda: os.remove({canary!r}))"
     ),
     "deletes what it may write beside": "attempt(lambda: os.rmdir('/tmp')); attempt(lambda: os.mkdir('/new'))",
     "mounts": "attempt(lambda: call('mount', None, b'/', None, 32 | 4096, None)); attempt(lambda: call('umount2', b'/tmp', 2))",

@@ -48,7 +48,7 @@ class Limits:
         num_files: Open files of each process.
     """
 
-    wall_seconds: float = 20.0
+    wall_seconds: float = 40.0
     cpu_seconds: int = 5
     memory_bytes: int = 1 << 30
     folder_bytes: int = 64 << 20
