@@ -41,7 +41,7 @@ def answers(folder):
 @pytest.fixture(scope="module")
 def client(folder, launch):
     """Of `gemcut serve` with the adapter, which has no tokenizer of its own."""
-    process, said = launch(folder, "--threads", "1", "--adapter", f"odd={ADAPTER}", PORT="0")
+    process, said = launch(folder, "--engine", "native", "--threads", "1", "--adapter", f"odd={ADAPTER}", PORT="0")
     url = next(line.split()[1] for line in said.splitlines() if line.startswith("  API"))
     assert "Serving tiny, tiny+odd" in said
     with process, httpx2.Client(base_url=url, timeout=60) as client:
