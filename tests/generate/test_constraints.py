@@ -289,7 +289,7 @@ def test_odd_values_of_tools_are_written_or_refused(form, function_tokenizer):
             compiler.tool_calls(read_tools([tool(parameters=wrong)]), form)
 
 
-def test_masks_that_are_computed_ahead_are_the_same(compiler):
+def test_masks_that_are_computed_ahead_are_the_same(compiler, monkeypatch):
     """Side by side, at every step of texts of different grammars, and again once something was pushed."""
     forms = [
         lambda: compiler.regex("[a-z ]{3,9}"),
@@ -298,6 +298,7 @@ def test_masks_that_are_computed_ahead_are_the_same(compiler):
     ]
     texts = [(make(), make()) for make in (*forms, *forms)]
     generator = random.Random(3)
+    monkeypatch.setattr("gemcut.generate.constraints._WORTH_SECONDS", -1)
     for _ in range(12):
         compute_ahead([None, *(ahead for ahead, _ in texts)])
         for ahead, alone in texts:
@@ -318,10 +319,18 @@ def test_what_fails_while_masks_are_computed_ahead_is_left_to_each(compiler, mon
     monkeypatch.setattr(
         "gemcut.generate.constraints._executor", lambda: types.SimpleNamespace(unsafe_compute_mask_ptr=fail)
     )
+    monkeypatch.setattr("gemcut.generate.constraints._WORTH_SECONDS", -1)
     first, second = compiler.regex("a"), compiler.regex("b")
     wanted = allowed_ids(compiler.regex("a"))
     compute_ahead([first, second])
     assert allowed_ids(first) == wanted
+
+
+def test_masks_that_come_fast_are_not_computed_ahead(compiler, monkeypatch):
+    monkeypatch.setattr("gemcut.generate.constraints._executor", None)  # nobody asks for it
+    texts = [compiler.regex("a"), compiler.regex("b")]
+    compute_ahead(texts)
+    assert len({tuple(allowed_ids(each)) for each in texts}) == 2
 
 
 def test_constraints_of_one_grammar_are_apart(compiler, tokenizer):

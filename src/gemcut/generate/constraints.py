@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ _SLICES = ("{1,10}", "{1,30}", "+")
 _NUL = "\x00"  # a byte piece of its own in every vocabulary: what follows it is no beginning of a text
 _KEPT_GRAMMARS = 64
 _MASK_THREADS = 4
+_WORTH_SECONDS = 0.001  # of masks; threads that wake up for less take longer than one alone
 _stack_lock = threading.Lock()  # the size of new stacks is the process's
 
 
@@ -200,6 +202,7 @@ class GrammarConstraint:
     ) -> None:
         self._matcher, self._where = matcher, where
         self._ahead: np.ndarray | None = None
+        self._mask_seconds = 0.0  # that the last mask took
         self._num_words = -(-vocab_size // 32)
         self._stops = [(token_id // 32, np.uint32(1 << token_id % 32)) for token_id in stop_token_ids]
         self._stop_token_ids = frozenset(stop_token_ids)
@@ -208,8 +211,9 @@ class GrammarConstraint:
         """See `Constraint.allowed`; V is the tokenizer's, without rows that pad an embedding."""
         words, self._ahead = self._ahead, None
         if words is None:
-            words = np.empty(self._num_words, np.uint32)
+            words, begin = np.empty(self._num_words, np.uint32), time.perf_counter()
             self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+            self._mask_seconds = time.perf_counter() - begin
         self._check()
         may_end = self._matcher.is_accepting()
         for word, bit in self._stops:
@@ -243,15 +247,19 @@ class GrammarConstraint:
 
 
 def compute_ahead(constraints: Sequence[Constraint | None]) -> None:
-    """Compute on several cores what `allowed` of each then says at once; whatever fails here shows there.
+    """Compute on several cores what `allowed` of each then says at once, where their last masks took long.
+
+    Whatever fails here shows there.
 
     Args:
         constraints: Different ones; those that look nothing up in a grammar now are left alone.
     """
     grammars = [each.calls if isinstance(each, ToolCallConstraint) else each for each in constraints]
     waiting = [each for each in grammars if isinstance(each, GrammarConstraint)]
-    if len(waiting) < 2 or len({each._num_words for each in waiting}) > 1:
+    is_worth_it = len(waiting) > 1 and sum(each._mask_seconds for each in waiting) > _WORTH_SECONDS
+    if not is_worth_it or len({each._num_words for each in waiting}) > 1:
         return
+    begin = time.perf_counter()
     words = np.empty((len(waiting), waiting[0]._num_words), np.uint32)
     pairs = [(each._matcher, index) for index, each in enumerate(waiting)]
     try:
@@ -260,8 +268,9 @@ def compute_ahead(constraints: Sequence[Constraint | None]) -> None:
         raise
     except BaseException:  # noqa: BLE001 - a Rust panic is no Exception; each then computes its own
         return
+    seconds = (time.perf_counter() - begin) * min(_MASK_THREADS, os.cpu_count() or 1) / len(waiting)
     for each, row in zip(waiting, words, strict=True):
-        each._ahead = row
+        each._ahead, each._mask_seconds = row, seconds
 
 
 @functools.cache

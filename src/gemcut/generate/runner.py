@@ -145,7 +145,7 @@ class ContinuousRunner:
         if count >= share.text.num_waiting:
             if sequence.options.sampling.temperature > 0:
                 share.uniforms = sequence.uniforms(num_steps)
-            share.allowed = sequence.allowed(self._model.config.vocab_size)
+            share.allowed = sequence.allowed(self._model.config.vocab_size, has_skipped=True)
         return share
 
     def _skip_ahead(self, sequence: Sequence) -> None:

@@ -112,19 +112,20 @@ class Sequence:
             self._draws = np.concatenate([self._draws, self._random.random(DRAWS, dtype=np.float32)])
         return self._draws[self.num_generated : end]
 
-    def allowed(self, vocab_size: int) -> np.ndarray | None:
+    def allowed(self, vocab_size: int, *, has_skipped: bool = False) -> np.ndarray | None:
         """The tokens that may come next, as `Constraint.allowed` has them for V = `vocab_size`; None for all.
 
-        A constraint that fails ends the sequence.
+        A constraint that fails ends the sequence. `has_skipped` says that `skip_ahead` was called since the last token.
         """
         if not self.is_masked:
             return None
-        words = np.zeros(-(-vocab_size // 32), np.uint32)
+        num_words = -(-vocab_size // 32)
+        words = None
         with self._ended_by_errors():
-            self._allow(words)
+            words = self._allowed_words(num_words, asks_forced=not has_skipped or self.logprobs is not None)
         if self.finish_reason:
             self.push(Chosen([]))
-        return words
+        return np.zeros(num_words, np.uint32) if words is None else words
 
     def skip_ahead(self) -> list[int]:
         """Take in the tokens that must follow, which nobody has to choose; returns them.
@@ -179,23 +180,25 @@ class Sequence:
         reason = self.finish_reason or "length"
         return Completion(self.text, self.token_ids, reason, usage, self.logprobs, self.timings)
 
-    def _allow(self, words: np.ndarray) -> None:
-        """Set the bits of the tokens that may come next."""
+    def _allowed_words(self, num_words: int, *, asks_forced: bool) -> np.ndarray:
+        """uint32 (num_words,), the bits of the tokens that may come next; not to be changed."""
         constraint = self.options.constraint
         if constraint is None:
-            words[:] = 0xFFFFFFFF
-        elif forced := constraint.forced():
+            words = np.full(num_words, 0xFFFFFFFF, np.uint32)
+        elif asks_forced and (forced := constraint.forced()):
+            words = np.zeros(num_words, np.uint32)
             words[forced[0] // 32] = 1 << forced[0] % 32
-            return
+            return words
         else:
-            allowed = constraint.allowed()[: len(words)]
-            words[: len(allowed)] = allowed
-        if self.num_generated < self.options.min_tokens:
-            before = words.copy()
-            for token_id in self.options.stop_token_ids:
-                words[token_id // 32] &= 0xFFFFFFFF ^ (1 << token_id % 32)
-            if not words.any():
-                words[:] = before
+            words = constraint.allowed()[:num_words]
+            if len(words) < num_words:
+                words = np.pad(words, (0, num_words - len(words)))
+        if self.num_generated >= self.options.min_tokens:
+            return words
+        goes_on = words.copy()
+        for token_id in self.options.stop_token_ids:
+            goes_on[token_id // 32] &= 0xFFFFFFFF ^ (1 << token_id % 32)
+        return goes_on if goes_on.any() else words
 
     def _note_end(self, token_id: int) -> None:
         """Whether the token that was just taken in is the last one."""
