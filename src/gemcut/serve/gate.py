@@ -56,7 +56,7 @@ class Gate:
             await self._app(scope, receive, noting_send)
         except BaseException as error:
             refusal = _refusal(error)
-            if not isinstance(error, RequestError):
+            if is_failure(error) and not isinstance(error, RequestError):
                 logger.error("%s failed", exchange.request_id, exc_info=error)
             exchange.error_code = getattr(refusal, "code", "internal_error")
             if not exchange.status:
