@@ -181,4 +181,4 @@ def test_parsed_references_resolve_too():
 def test_command_names_cover_the_commands():
     from gemcut.cli import app
 
-    assert {command.name for command in app.registered_commands} <= COMMAND_NAMES
+    assert {command.name.split()[0] for command in app.registered_commands} <= COMMAND_NAMES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 
 import numpy as np
@@ -69,27 +70,32 @@ def test_what_a_killed_run_was_writing_goes(tmp_path):
     ]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files():
-    """Files of this process cannot grow beyond 4 KiB, as on a full disk."""
+    """Files of this process have 4 KiB at most, as on a full disk; only inside, for pytest's own output may be a file."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint_intact(tmp_path, small_files):
+def test_a_full_disk_leaves_the_earlier_checkpoint_intact(tmp_path):
     folder = CheckpointFolder(tmp_path)
     folder.save(checkpoint_of(1))
-    small_files()
-    with pytest.raises(GemcutError, match=r"step-00000002.* could not be written \(.*\); the one of step 1 is intact"):
+    expected = pytest.raises(
+        GemcutError, match=r"step-00000002.* could not be written \(.*\); the one of step 1 is intact"
+    )
+    with expected, small_files():
         folder.save(checkpoint_of(2, size=5000))
     assert folder.latest().state.step == 1
     assert [path.name for path in folder.path.iterdir()] == ["step-00000001.safetensors"]
 
 
-def test_a_full_disk_at_the_first_checkpoint(tmp_path, small_files):
-    small_files()
-    with pytest.raises(GemcutError, match="there is no earlier one. Free space, then give the same command again"):
+def test_a_full_disk_at_the_first_checkpoint(tmp_path):
+    expected = pytest.raises(GemcutError, match="there is no earlier one. Free space, then give the same command again")
+    with expected, small_files():
         CheckpointFolder(tmp_path).save(checkpoint_of(2, size=5000))
 
 
