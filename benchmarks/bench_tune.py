@@ -56,12 +56,15 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"ours, out of {', '.join(OURS)}")
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of each")
     parser.add_argument("--steps", type=int, default=6, help="steps of each process, the first one included")
+    parser.add_argument("--no-result", action="store_true", help="do not write results/tune.json")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), help=f"out of {', '.join(PEERS)}")
     arguments = parser.parse_args()
     names = arguments.names or list(OURS)
     with tempfile.TemporaryDirectory() as scratch:
         result = measured(names, arguments.peers, arguments.rounds, arguments.steps, Path(scratch))
     print_table(result)
+    if arguments.no_result:
+        return
     path = HERE / "results" / "tune.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -118,7 +121,7 @@ def answer_of(command: list[str], request: dict[str, Any], scratch: Path) -> dic
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run([*command, str(question), str(answer)], capture_output=True, text=True, env=environment)
     if done.returncode or not answer.is_file():
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-3000:]}")
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(answer.read_text())
     return found
 
@@ -129,6 +132,7 @@ def summary(answers: list[dict[str, Any]], tokens_per_step: float) -> dict[str, 
     return {
         "tokens_per_second": tokens_per_step / statistics.median(seconds),
         "seconds": seconds,
+        "cpu_seconds": [each for answer in answers for each in answer["cpu_seconds"][1:]],
         "first_seconds": [answer["seconds"][0] for answer in answers],
         "peak_memory_bytes": statistics.median(answer["peak_memory_bytes"] for answer in answers),
         "losses": answers[0]["losses"],
@@ -145,7 +149,7 @@ def print_table(result: dict[str, Any]) -> None:
     table = Table(
         title=f"LoRA on the starter, rows of {LENGTH} tokens (bars: {SPEED_BAR} x speed, {MEMORY_BAR} x memory)"
     )
-    for column in ("program", "tok/s", "speed", "peak GiB", "memory", "first loss", "last loss"):
+    for column in ("program", "tok/s", "speed", "CPU s", "peak GiB", "memory", "first loss", "last loss"):
         table.add_column(column, justify="left" if column == "program" else "right")
     for name, run in runs.items():
         speed, memory = run["tokens_per_second"], run["peak_memory_bytes"]
@@ -153,6 +157,7 @@ def print_table(result: dict[str, Any]) -> None:
             name,
             f"{speed:.0f}",
             f"{speed / best['tokens_per_second']:.2f}" if best else "-",
+            f"{statistics.median(run['cpu_seconds']):.2f}",
             f"{memory / 2**30:.2f}",
             f"{memory / best['peak_memory_bytes']:.2f}" if best else "-",
             f"{run['losses'][0]:.4f}",

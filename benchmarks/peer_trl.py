@@ -28,19 +28,21 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
 
 
 class Clock(transformers.TrainerCallback):
-    """Seconds and loss of each step."""
+    """Seconds, processor seconds and loss of each step."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.losses: list[float] = []
 
     def on_step_begin(self, *_: object, **__: object) -> None:
         """Begin to count."""
-        self._begin = time.perf_counter()
+        self._begin, self._cpu_begin = time.perf_counter(), time.process_time()
 
     def on_step_end(self, *_: object, **__: object) -> None:
         """Keep the step's seconds."""
         self.seconds.append(time.perf_counter() - self._begin)
+        self.cpu_seconds.append(time.process_time() - self._cpu_begin)
 
     def on_log(self, _args: object, _state: object, _control: object, logs: dict | None = None, **__: object) -> None:
         """Keep the step's loss."""
@@ -86,7 +88,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     dtype = getattr(torch, request["dtype"])
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        request["folder"], dtype=dtype, attn_implementation="sdpa"
+        request["folder"], dtype=dtype, attn_implementation=request.get("attention", "sdpa")
     )
     settings = peft.LoraConfig(
         task_type="CAUSAL_LM", r=request["rank"], lora_alpha=request["alpha"], target_modules=request["targets"]
@@ -131,6 +133,7 @@ def main() -> None:
     trainer.train()
     answer = {
         "seconds": clock.seconds,
+        "cpu_seconds": clock.cpu_seconds,
         "losses": clock.losses,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},

@@ -35,7 +35,7 @@ LORA: dict[str, Any] = {
     "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
 }
 GRADIENT_BAR, CURVE_BAR = 1e-4, 1e-3
-NUM_STEPS, ROWS_PER_STEP, RATE = 50, 4, 5e-3
+NUM_STEPS, ROWS_PER_STEP, RATE = 50, 4, 1e-3
 
 
 def main() -> None:
@@ -57,7 +57,8 @@ def main() -> None:
                 folder = Path(scratch) / family.name
                 write_reference(family, folder / "model")
                 result["families"][family.name] = compared(folder, engines)
-                print(family.name, json.dumps(result["families"][family.name]["engines"]))
+                for engine, each in result["families"][family.name]["engines"].items():
+                    print(f"{family.name} on {engine}: gradients {each['gradient']:.1e}, curve {each['curve']:.1e}")
     (HERE / "results" / "tune-gradients.json").write_text(json.dumps(result, indent=1) + "\n")
     figures = [each for found in result["families"].values() for each in found["engines"].values()]
     if any(each["gradient"] > GRADIENT_BAR or each["curve"] > CURVE_BAR for each in figures):
@@ -84,8 +85,13 @@ def compared(folder: Path, engines: list[str]) -> dict[str, Any]:
         }
         request = {"model": str(folder / "model"), "engine": engine, "recompute": "blocks", "micro_rows": 2}
         losses = curve(folder, [sys.executable, str(HERE / "worker_tune.py")], request)["losses"]
-        apart = max(abs(one - other) for one, other in zip(losses, peer["losses"], strict=True))
-        found["engines"][engine] = {"gradient": max(worst.values()), "tensors": len(worst) - 1, "curve": apart}
+        apart = [abs(one - other) for one, other in zip(losses, peer["losses"], strict=True)]
+        found["engines"][engine] = {
+            "gradient": max(worst.values()),
+            "tensors": len(worst) - 1,
+            "curve": max(apart),
+            "losses": losses,
+        }
     return found
 
 
@@ -99,6 +105,7 @@ def curve(folder: Path, command: list[str], request: dict[str, Any]) -> dict[str
         "num_steps": NUM_STEPS,
         "learning_rate": RATE,
         "gradient_checkpointing": False,
+        "attention": "eager",
         "threads": 1,
         "scratch": str(folder / "trl"),
     }

@@ -71,13 +71,15 @@ def main() -> None:
         for name, values in safetensors.numpy.load_file(request["factors"]).items():
             state.trained[name.removeprefix("base_model.model.").removesuffix(".weight")] = values
         train.load_state(state)
-    seconds, losses = [], []
+    seconds, cpu_seconds, losses = [], [], []
     for step in steps_of(request["rows"], request["micro_rows"], request["rows_per_step"])[: request["num_steps"]]:
-        begin = time.perf_counter()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         losses.append(train.run(step).loss)
         seconds.append(time.perf_counter() - begin)
+        cpu_seconds.append(time.process_time() - cpu_begin)
     answer = {
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "losses": losses,
         "load_seconds": load_seconds,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

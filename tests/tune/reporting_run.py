@@ -19,7 +19,7 @@ def main() -> None:
     engine, model, data, folder, changes = sys.argv[1:]
     os.environ["KERAS_BACKEND"] = engine
     from gemcut.tune.recipe import Recipe
-    from gemcut.tune.tune import Watcher, tune
+    from gemcut.tune.run import Watcher, tune
 
     recipe = Recipe.from_dict({"model": model, "data": [data], "engine": engine} | json.loads(changes))
 

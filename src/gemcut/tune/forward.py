@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -101,12 +102,17 @@ class Forward:
             if kind in kinds
         }
         for index, kind in enumerate(config.layer_types):
-            block = self.recompute(self._block(config.window(index)))
             weights = frozen["layers"][index], self.method.of_layer(trained, index)
-            x = block(*weights, x, *tables[kind], positions, segments)
+            x = self._blocks[config.window(index)](*weights, x, *tables[kind], positions, segments)
         chosen = ops.take(ops.reshape(x, (-1, config.hidden_size)), rows, axis=0)  # (P, D)
         gain = self.method.outer_weight("final_norm", frozen, trained)
         return ops.cast(self.leaf.rms_norm(chosen, gain, config.rms_norm_eps, config.norm_unit_offset), self.dtype)
+
+    @functools.cached_property
+    def _blocks(self) -> dict[int | None, Callable[..., Tensor]]:
+        """A block for each window that there is: the same function for all its layers, so that it is compiled once."""
+        windows = {self.config.window(index) for index in range(self.config.num_hidden_layers)}
+        return {window: self.recompute(self._block(window)) for window in windows}
 
     def _block(self, window: int | None) -> Callable[..., Tensor]:
         """A block as a function of tensors only."""

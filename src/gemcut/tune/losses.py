@@ -41,6 +41,10 @@ class HeadOps(abc.ABC):
         own = ops.arange(logits.shape[1], dtype="int32")[None, :] == columns[:, None]
         return ops.where(own, LOWEST, logits)
 
+    def exponentials(self, logits: Tensor, highest: Tensor) -> Tensor:
+        """exp(logits - highest); the storage of `logits` may be reused."""
+        return ops.exp(logits - highest)
+
     def add(self, total: Tensor, part: Tensor) -> Tensor:
         """The sum; the storage of `total` may be reused."""
         return total + part
@@ -190,7 +194,11 @@ def trained_head_loss(
         d_targets = ops.slice_update(d_targets, (begin, 0), d_own)
         return loss + added, d_hidden, backend.add(d_head, d_all), d_targets
 
-    state = ops.fori_loop(0, -(-num_rows // size) if num_chunks is None else num_chunks, step, state)
+    if num_chunks is not None:
+        state = ops.fori_loop(0, num_chunks, step, state)
+    else:
+        for index in range(-(-num_rows // size)):
+            state = step(index, state)
     loss, d_hidden, d_head, d_targets = state
     return loss, d_hidden, backend.add_rows(d_head, ops.maximum(ids, 0), d_targets)
 
@@ -205,7 +213,7 @@ def _trained_chunk(
     logits = backend.hide_targets(logits, ids)
     norm = ops.logsumexp(logits, axis=1, keepdims=True)
     loss, missed, target_rows, pull = _settled(hidden, head, ids, norm, softcap)
-    weights = ops.exp(logits - norm) * missed
+    weights = backend.exponentials(logits, norm) * missed
     weights = ops.cast(weights if slopes is None else weights * slopes, head.dtype)
     d_hidden = _mixed(weights, head, leaf) - target_rows * pull
     d_head = ops.cast(leaf.linear(ops.transpose(weights), ops.transpose(hidden)), "float32")
@@ -228,7 +236,7 @@ def _absorb(
     logits, slopes = _capped(leaf.head(hidden, rows), softcap)
     logits = backend.hide_targets(logits, columns)
     highest = ops.maximum(peak, ops.max(logits, axis=1, keepdims=True))
-    shares = ops.exp(logits - highest)
+    shares = backend.exponentials(logits, highest)
     decay = ops.exp(peak - highest)
     total = total * decay + ops.sum(shares, axis=1, keepdims=True)
     if with_gradient:

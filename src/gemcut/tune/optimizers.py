@@ -83,7 +83,6 @@ class Adafactor:
         return {"square": shape} if len(shape) < 2 else {"rows": shape[:-1], "columns": (*shape[:-2], shape[-1])}
 
     def numbers(self, step: int, learning_rate: float) -> dict[str, float]:
-        # Keras's relative step holds for a fixed learning rate only; under a schedule this minimum alone is left.
         scale = min(learning_rate, (step + 1) ** -0.5)
         return {"learning_rate": learning_rate, "scale": scale, "beta2": 1 - (step + 1) ** self.decay}
 
@@ -102,10 +101,11 @@ class Adafactor:
             }
             rows = kept["rows"] / ops.mean(kept["rows"], axis=-1, keepdims=True)
             estimate = rows[..., None] * kept["columns"][..., None, :]
+        parameter = _decayed(parameter, self.settings.weight_decay, numbers["learning_rate"])
         change = gradient / ops.sqrt(estimate)
         change = change / ops.maximum(1.0, _root_mean_square(change) / self.clip_threshold)
         step = ops.maximum(self.epsilon_scale, _root_mean_square(parameter)) * numbers["scale"]
-        return _decayed(parameter, self.settings.weight_decay, numbers["learning_rate"]) - step * change, kept
+        return parameter - step * change, kept
 
 
 @dataclasses.dataclass(frozen=True)

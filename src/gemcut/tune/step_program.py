@@ -10,6 +10,8 @@ from typing import Any
 
 from keras import ops
 
+from gemcut.model.backend_ops import leaf_ops
+from gemcut.model.leaf_ops import LeafOps
 from gemcut.tune.forward import Forward, Recompute, Tree
 from gemcut.tune.losses import HeadOps, frozen_head_loss, trained_head_loss
 from gemcut.tune.optimizers import Optimizer, Slots, clip_factor, global_norm
@@ -21,6 +23,10 @@ PullBack = Callable[[Tensor], tuple[Tensors, Tensor]]
 
 class GradientOps(HeadOps, abc.ABC):
     """What each backend has its own way for in a training step."""
+
+    def leaf_ops(self) -> LeafOps:
+        """The leaf operations of the forward pass."""
+        return leaf_ops()
 
     @abc.abstractmethod
     def recompute(self, what: str) -> Recompute:

@@ -56,7 +56,7 @@ class BackendTrainStep(TrainStep):
         return tf.Variable(value, trainable=False)
 
     def _array(self, tensor: Tensor) -> np.ndarray:
-        return np.array(tensor)
+        return np.array(tensor.numpy())
 
     def _summed(self, batches: list[dict[str, np.ndarray]], scale: float) -> tuple[Tensors, Tensor]:
         trained, factor = _values(self.trained), tf.constant(scale, tf.float32)

@@ -10,6 +10,8 @@ import torch
 from keras.src.backend.torch.core import get_device
 from torch.utils.checkpoint import checkpoint
 
+from gemcut.model.leaf_ops import LeafOps
+from gemcut.model.leaf_ops_torch import BackendOps
 from gemcut.tune.forward import Recompute, Tree
 from gemcut.tune.losses import LOWEST
 from gemcut.tune.schedule import LearningRate
@@ -19,10 +21,25 @@ from gemcut.tune.train_step import TrainStep
 Tensor = Any
 
 
+class TrainingOps(BackendOps):
+    """Leaf operations, with an attention whose backward pass is quick on CPU."""
+
+    def attention(
+        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, softcap: float | None
+    ) -> Tensor:
+        # PyTorch's own kernel takes three times as long backward as plain products do (docs/tried.md).
+        if queries.device.type == "cpu":
+            return LeafOps.attention(self, queries, keys, values, mask, scale, softcap)
+        return super().attention(queries, keys, values, mask, scale, softcap)
+
+
 class BackendGradients(GradientOps):
     """PyTorch's ways, in place where nothing else needs the old values."""
 
     trained_chunk_rows = 256
+
+    def leaf_ops(self) -> LeafOps:
+        return TrainingOps()
 
     def recompute(self, what: str) -> Recompute:
         if what == "nothing":
@@ -46,6 +63,9 @@ class BackendGradients(GradientOps):
             return {name: leaf.grad for name, leaf in leaves.items()}, x.grad
 
         return value.detach(), pull_back
+
+    def exponentials(self, logits: Tensor, highest: Tensor) -> Tensor:
+        return logits.sub_(highest).exp_()
 
     def hide_targets(self, logits: Tensor, columns: Tensor) -> Tensor:
         [rows] = torch.nonzero((columns >= 0) & (columns < logits.shape[1]), as_tuple=True)

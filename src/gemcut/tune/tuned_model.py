@@ -29,7 +29,6 @@ def train_step_of(
         threads: CPU threads; None for the engine's default.
     """
     start_engine(engine, threads)
-    from gemcut.model.backend_ops import leaf_ops
     from gemcut.tune.forward import Forward
     from gemcut.tune.optimizers import optimizer_of
     from gemcut.tune.step_program import StepProgram
@@ -38,7 +37,7 @@ def train_step_of(
     dtype = choose_dtype(recipe.dtype, engine)
     method, frozen = _method_of(checkpoint, recipe, engine, dtype)
     gradients = backend.BackendGradients()
-    forward = Forward(checkpoint.config, method, leaf_ops(), dtype, gradients.recompute(recipe.recompute))
+    forward = Forward(checkpoint.config, method, gradients.leaf_ops(), dtype, gradients.recompute(recipe.recompute))
     program = StepProgram(forward, optimizer_of(recipe.optimizer), recipe.clip_norm, gradients)
     rate = LearningRate(
         recipe.learning_rate, num_steps, warmup_steps(recipe.warmup, num_steps), recipe.schedule,
