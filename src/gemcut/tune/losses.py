@@ -75,11 +75,11 @@ class LearntRows:
         Args:
             targets: -1 where nothing is learnt.
             multiple: P is B * T rounded up to a multiple of this, so that every batch has one shape; None for as
-                many as there are targets.
+                many as there are targets, but at least 1.
         """
         flat = targets.reshape(-1)
         [found] = np.nonzero(flat >= 0)
-        size = len(found) if multiple is None else -(-len(flat) // multiple) * multiple
+        size = max(1, len(found)) if multiple is None else -(-len(flat) // multiple) * multiple
         rows, ids = np.zeros(size, np.int32), np.full(size, -1, np.int32)
         rows[: len(found)], ids[: len(found)] = found, flat[found]
         return cls(rows, ids, len(found))
