@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from training import backend_gradients
 
-from gemcut.tune.losses import LearntRows
-
 pytestmark = [pytest.mark.backend, pytest.mark.keras]
 NUM_ROWS, WIDTH, VOCAB_SIZE = 11, 8, 45  # the last block of 16 is not full
 CAPS = pytest.mark.parametrize("softcap", [None, 5.0], ids=["plain", "capped"])
@@ -138,6 +136,8 @@ def test_a_nearly_certain_target_keeps_its_gradient_in_bfloat16(engine):
 @pytest.mark.parametrize("multiple", [None, 8])
 def test_learnt_rows(multiple):
     targets = np.array([[-1, 7, -1], [5, -1, 6]])
+    from gemcut.tune.losses import LearntRows
+
     learnt = LearntRows.of(targets, multiple)
     fill = 0 if multiple is None else 5
     assert learnt.rows.tolist() == [1, 3, 5] + [0] * fill
