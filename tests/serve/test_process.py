@@ -1,8 +1,10 @@
 """`gemcut serve` as a process: its port, its banner, its signals."""
 
 import signal
+import socket
 import subprocess
 import sys
+import time
 
 import httpx2
 import pytest
@@ -33,6 +35,21 @@ def test_a_signal_lets_a_stream_finish(folder, launch):
         log = process.stderr.read()
     assert '"path": "/v1/completions", "status": 200' in log
     assert "Traceback" not in said + log
+
+
+def test_no_part_of_an_answer_waits_for_the_one_before(served):
+    """A connection that has been used often no longer acknowledges at once, so what is held back comes 40 ms later."""
+    seconds = []
+    for _ in range(60):
+        begin = time.perf_counter()
+        assert served.client.get("/health").status_code == 200
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds[30:]) < 0.03
+    from gemcut.serve.process import listen
+    from gemcut.serve.settings import ServerSettings
+
+    with listen(ServerSettings(port=0)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_without_the_extra_it_is_named():
