@@ -10,13 +10,14 @@ import types
 from pathlib import Path
 
 import jsonschema
+import llguidance
 import numpy as np
 import pytest
 
 import gemcut
 from gemcut.engine import NativeCheckpoint, NativeTokenizer
 from gemcut.errors import MissingExtraError, UsageError
-from gemcut.generate.constraints import MAX_GRAMMAR_BYTES, GrammarCompiler, compute_ahead
+from gemcut.generate.constraints import MAX_GRAMMAR_BYTES, GrammarCompiler
 from gemcut.text import Tokenizer, stop_token_ids
 from gemcut.text.tokenizer_settings import settings_from_config
 from gemcut.text.tool_calls import parse_tool_calls, read_tools
@@ -204,6 +205,7 @@ def test_white_space_is_bounded(spacing, allowed, refused, compiler, tokenizer):
         ("json_schema", {"const": float("nan")}, "json_schema: it is no JSON"),
         ("json_schema", {"const": object()}, "json_schema: it is no JSON"),
         ("json_schema", {"enum": ["x" * MAX_GRAMMAR_BYTES]}, "json_schema: it has 131086 bytes, expected 1 to 131072"),
+        ("json_schema", {"minimum": 10**400}, r"json_schema: number out of range .*\. Correct or simplify it\."),
         ("regex", "(a", "regex: .*unclosed group"),
         ("regex", "(?=a)b", "regex: .*look-around"),
         ("regex", "", "regex: it has 0 bytes"),
@@ -232,6 +234,26 @@ def test_what_cannot_be_enforced_is_refused(kind, source, message, compiler):
 )  # fmt: skip
 def test_long_chains_do_not_overflow_the_stack(kind, source, compiler):
     assert allowed_ids(getattr(compiler, kind)(source))
+
+
+@pytest.mark.parametrize("method", ["grammar_from_json_schema", "grammar_from_regex", "grammar_from_lark", "__new__"])
+def test_a_panic_of_the_library_is_an_error_of_the_text(tokenizer, monkeypatch, method):
+    """As Rust raises it, which is no Exception."""
+
+    def panic(*arguments, **options):
+        raise BaseException("called `Option::unwrap()` on a `None` value")
+
+    library = types.SimpleNamespace(**{name: getattr(llguidance, name) for name in ("LLTokenizer", "LLParserLimits")})
+    names = ("grammar_from_json_schema", "grammar_from_regex", "grammar_from_lark")
+    library.LLMatcher = type(
+        "LLMatcher", (), {name: staticmethod(getattr(llguidance.LLMatcher, name)) for name in names}
+    )
+    setattr(library.LLMatcher, method, staticmethod(panic))
+    monkeypatch.setattr("gemcut.generate.constraints._llguidance", lambda: library)
+    compiler = GrammarCompiler(tokenizer, stop_token_ids(tokenizer))
+    make = {"grammar_from_json_schema": compiler.json_object, "grammar_from_lark": lambda: compiler.lark("start: /a/")}
+    with pytest.raises(UsageError, match=r": called `Option::unwrap\(\)` on a `None` value\. Correct or simplify it\."):
+        make.get(method, lambda: compiler.regex("a"))()
 
 
 def test_work_without_end_is_refused_while_the_text_grows(compiler, tokenizer):
@@ -287,50 +309,6 @@ def test_odd_values_of_tools_are_written_or_refused(form, function_tokenizer):
     for wrong in ({"properties": {"a": {"const": "\ud800"}}}, {"properties": {"a": {"enum": ["x" * 140_000]}}}):
         with pytest.raises(UsageError, match="tools"):
             compiler.tool_calls(read_tools([tool(parameters=wrong)]), form)
-
-
-def test_masks_that_are_computed_ahead_are_the_same(compiler, monkeypatch):
-    """Side by side, at every step of texts of different grammars, and again once something was pushed."""
-    forms = [
-        lambda: compiler.regex("[a-z ]{3,9}"),
-        lambda: compiler.json_object(),
-        lambda: compiler.lark('start: "a"+'),
-    ]
-    texts = [(make(), make()) for make in (*forms, *forms)]
-    generator = random.Random(3)
-    monkeypatch.setattr("gemcut.generate.constraints._WORTH_SECONDS", -1)
-    for _ in range(12):
-        compute_ahead([None, *(ahead for ahead, _ in texts)])
-        for ahead, alone in texts:
-            if alone.is_finished:
-                continue
-            assert np.array_equal(ahead.allowed(), alone.allowed())
-            chosen = generator.choice(allowed_ids(alone))
-            for each in (ahead, alone):
-                each.push([chosen])
-            assert np.array_equal(ahead.allowed(), alone.allowed())
-
-
-@pytest.mark.parametrize("error", [RuntimeError("oh"), BaseException("a panic")])
-def test_what_fails_while_masks_are_computed_ahead_is_left_to_each(compiler, monkeypatch, error):
-    def fail(*arguments):
-        raise error
-
-    monkeypatch.setattr(
-        "gemcut.generate.constraints._executor", lambda: types.SimpleNamespace(unsafe_compute_mask_ptr=fail)
-    )
-    monkeypatch.setattr("gemcut.generate.constraints._WORTH_SECONDS", -1)
-    first, second = compiler.regex("a"), compiler.regex("b")
-    wanted = allowed_ids(compiler.regex("a"))
-    compute_ahead([first, second])
-    assert allowed_ids(first) == wanted
-
-
-def test_masks_that_come_fast_are_not_computed_ahead(compiler, monkeypatch):
-    monkeypatch.setattr("gemcut.generate.constraints._executor", None)  # nobody asks for it
-    texts = [compiler.regex("a"), compiler.regex("b")]
-    compute_ahead(texts)
-    assert len({tuple(allowed_ids(each)) for each in texts}) == 2
 
 
 def test_constraints_of_one_grammar_are_apart(compiler, tokenizer):

@@ -90,6 +90,9 @@ def refused(response, status=400):
             {"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages", "field of the request", id="kwargs"
         ),
         pytest.param(
+            {"chat_template_kwargs": {"self": 1}}, "chat_template_kwargs.self", "no template can be given", id="self"
+        ),
+        pytest.param(
             {"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message", "Leave one", id="both"
         ),
         pytest.param({"model": 3}, "model", "valid string", id="model-number"),

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import json
-import os
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gemcut.errors import MissingExtraError, UsageError
-from gemcut.interfaces import Constraint
+from gemcut.errors import GemcutError, MissingExtraError, UsageError
 from gemcut.text import IncrementalDetokenizer, Tokenizer
 from gemcut.text.json_spacing import SPACING, json_options
 from gemcut.text.tool_calls import Tool, ToolCallParser, ToolFormat
@@ -31,8 +29,6 @@ _STRING_CHARACTER = r'[^"\\\x00-\x1F\x7F]'
 _SLICES = ("{1,10}", "{1,30}", "+")
 _NUL = "\x00"  # a byte piece of its own in every vocabulary: what follows it is no beginning of a text
 _KEPT_GRAMMARS = 64
-_MASK_THREADS = 4
-_WORTH_SECONDS = 0.001  # of masks; threads that wake up for less take longer than one alone
 _stack_lock = threading.Lock()  # the size of new stacks is the process's
 
 
@@ -73,7 +69,8 @@ class GrammarCompiler:
         if not isinstance(schema, Mapping | bool):
             raise UsageError(f"{where}: found a {type(schema).__name__}, expected a JSON schema: an object.")
         text = _checked_schema(schema if isinstance(schema, Mapping) else {} if schema else {"enum": []}, where)
-        grammar = _llguidance().LLMatcher.grammar_from_json_schema(text, overrides=json_options(spacing))
+        with _translated(where):
+            grammar = _llguidance().LLMatcher.grammar_from_json_schema(text, overrides=json_options(spacing))
         return self._constraint(grammar, where)
 
     def json_object(self, *, spacing: str = "optional") -> GrammarConstraint:
@@ -90,7 +87,9 @@ class GrammarCompiler:
             UsageError: the pattern is not one, too large, or takes too much work.
         """
         checked = _checked_text(pattern, "regex")
-        return self._constraint(_llguidance().LLMatcher.grammar_from_regex(checked), "regex")
+        with _translated("regex"):
+            compiled = _llguidance().LLMatcher.grammar_from_regex(checked)
+        return self._constraint(compiled, "regex")
 
     def lark(self, grammar: str) -> GrammarConstraint:
         """Text that a grammar allows.
@@ -101,8 +100,7 @@ class GrammarCompiler:
         Raises:
             UsageError: the grammar is not one, too large, or takes too much work.
         """
-        checked = _checked_text(grammar, "grammar")
-        return self._constraint(_llguidance().LLMatcher.grammar_from_lark(checked), "grammar")
+        return self._from_lark(_checked_text(grammar, "grammar"), "grammar")
 
     def tool_calls(
         self, tools: Sequence[Tool], tool_format: ToolFormat, *, is_required: bool = False, is_parallel: bool = True
@@ -121,7 +119,7 @@ class GrammarCompiler:
         for tool in tools:
             _checked_schema(tool.arguments_schema, f"tools: {tool.name}")
         grammar = _checked_text(tool_format.grammar(tools, is_required=is_required, is_parallel=is_parallel), "tools")
-        calls = self._constraint(_llguidance().LLMatcher.grammar_from_lark(grammar), "tools")
+        calls = self._from_lark(grammar, "tools")
         if is_required:
             return calls
         any_text = self._any_text(tool_format.call_token)
@@ -147,9 +145,14 @@ class GrammarCompiler:
         vocabulary.tokens = []  # they are read once, but the object stays for its calls
         return prepared
 
+    def _from_lark(self, source: str, where: str) -> GrammarConstraint:
+        with _translated(where):
+            grammar = _llguidance().LLMatcher.grammar_from_lark(source)
+        return self._constraint(grammar, where)
+
     def _constraint(self, grammar: str, where: str) -> GrammarConstraint:
         """A constraint at its beginning."""
-        with self._lock:
+        with self._lock, _translated(where):
             compiled = self._compiled.get(grammar)
             if compiled is None:
                 compiled = self._compiled[grammar] = _with_large_stack(lambda: self._compile(grammar, where))
@@ -201,19 +204,14 @@ class GrammarConstraint:
         self, matcher: llguidance.LLMatcher, vocab_size: int, stop_token_ids: Sequence[int], where: str
     ) -> None:
         self._matcher, self._where = matcher, where
-        self._ahead: np.ndarray | None = None
-        self._mask_seconds = 0.0  # that the last mask took
         self._num_words = -(-vocab_size // 32)
         self._stops = [(token_id // 32, np.uint32(1 << token_id % 32)) for token_id in stop_token_ids]
         self._stop_token_ids = frozenset(stop_token_ids)
 
     def allowed(self) -> np.ndarray:
         """See `Constraint.allowed`; V is the tokenizer's, without rows that pad an embedding."""
-        words, self._ahead = self._ahead, None
-        if words is None:
-            words, begin = np.empty(self._num_words, np.uint32), time.perf_counter()
-            self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
-            self._mask_seconds = time.perf_counter() - begin
+        words = np.empty(self._num_words, np.uint32)
+        self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         self._check()
         may_end = self._matcher.is_accepting()
         for word, bit in self._stops:
@@ -226,7 +224,6 @@ class GrammarConstraint:
 
     def push(self, token_ids: Sequence[int]) -> None:
         """See `Constraint.push`; a stop id may come where the text may end."""
-        self._ahead = None
         for token_id in token_ids:
             if token_id in self._stop_token_ids:
                 taken = self._matcher.is_accepting()
@@ -244,38 +241,6 @@ class GrammarConstraint:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise UsageError(f"{self._where}: {_reason(self._matcher)} Simplify it.")
-
-
-def compute_ahead(constraints: Sequence[Constraint | None]) -> None:
-    """Compute on several cores what `allowed` of each then says at once, where their last masks took long.
-
-    Whatever fails here shows there.
-
-    Args:
-        constraints: Different ones; those that look nothing up in a grammar now are left alone.
-    """
-    grammars = [each.calls if isinstance(each, ToolCallConstraint) else each for each in constraints]
-    waiting = [each for each in grammars if isinstance(each, GrammarConstraint)]
-    is_worth_it = len(waiting) > 1 and sum(each._mask_seconds for each in waiting) > _WORTH_SECONDS
-    if not is_worth_it or len({each._num_words for each in waiting}) > 1:
-        return
-    begin = time.perf_counter()
-    words = np.empty((len(waiting), waiting[0]._num_words), np.uint32)
-    pairs = [(each._matcher, index) for index, each in enumerate(waiting)]
-    try:
-        _executor().unsafe_compute_mask_ptr(pairs, words.ctypes.data, words[0].nbytes, len(waiting))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # noqa: BLE001 - a Rust panic is no Exception; each then computes its own
-        return
-    seconds = (time.perf_counter() - begin) * min(_MASK_THREADS, os.cpu_count() or 1) / len(waiting)
-    for each, row in zip(waiting, words, strict=True):
-        each._ahead, each._mask_seconds = row, seconds
-
-
-@functools.cache
-def _executor() -> llguidance.LLExecutor:
-    return _llguidance().LLExecutor(min(os.cpu_count() or 1, _MASK_THREADS))
 
 
 class ToolCallConstraint:
@@ -319,11 +284,6 @@ class ToolCallConstraint:
                     self._is_calling = True
 
     @property
-    def calls(self) -> GrammarConstraint | None:
-        """What the text obeys once a call has begun; None before."""
-        return self._calls if self._is_calling else None
-
-    @property
     def is_finished(self) -> bool:
         """See `Constraint.is_finished`."""
         return self._is_calling and self._calls.is_finished
@@ -365,6 +325,17 @@ def _llguidance() -> Any:
             "constraints: llguidance is not installed. Install it: pip install 'gemcut[serve]'."
         ) from None
     return llguidance
+
+
+@contextlib.contextmanager
+def _translated(where: str) -> Iterator[None]:
+    """What llguidance raises over a user's text as our error; a Rust panic is no Exception."""
+    try:
+        yield
+    except (GemcutError, MemoryError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - see above
+        raise UsageError(f"{where}: {str(error)[:500].rstrip('.')}. Correct or simplify it.") from None
 
 
 def _reason(matcher: Any) -> str:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gemcut.generate.constraints import compute_ahead
 from gemcut.generate.sequence import Sequence
 from gemcut.interfaces import Chosen, ContinuousModel, DecodedTokens, LanguageModel, RunningText, Share, Timings
 
@@ -106,9 +105,6 @@ class ContinuousRunner:
     def run(self, parts: AbstractSequence[Part], num_steps: int) -> None:
         """See `Runner.run`."""
         shares = {}
-        compute_ahead(
-            [sequence.options.constraint for sequence, count in parts if self._chooses_freely(sequence, count)]
-        )
         for sequence, count in parts:
             share = self._share(sequence, count, num_steps)
             if not sequence.finish_reason:  # its constraint may just have failed
@@ -135,10 +131,6 @@ class ContinuousRunner:
         timings.prefill_seconds += seconds
         if num_generated:
             self._answering.add(sequence)
-
-    def _chooses_freely(self, sequence: Sequence, count: int) -> bool:
-        """Whether a pass of `count` tokens ends in a choice, and not, for its log-probability, in a forced token."""
-        return sequence.logprobs is None and count >= self._texts[sequence].num_waiting
 
     def _share(self, sequence: Sequence, count: int, num_steps: int) -> Share:
         share = Share(self._texts[sequence], count)

@@ -27,6 +27,9 @@ def chat_prompt(model: ServedModel, asked: ChatRequest | TokenizeRequest, tool_u
     if taken := [name for name in _FIELDS if name in variables]:
         param = f"chat_template_kwargs.{taken[0]}"
         raise RequestError(f"{param}: it is a field of the request itself. Give it there.", param=param)
+    if "self" in variables:
+        param = "chat_template_kwargs.self"
+        raise RequestError(f"{param}: no template can be given this name. Leave it out.", param=param)
     continues = bool(asked.continue_final_message)
     begins = not continues if asked.add_generation_prompt is None else asked.add_generation_prompt
     if continues and begins:
