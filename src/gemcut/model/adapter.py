@@ -49,7 +49,8 @@ def adapted_linear(weights: dict[str, Tensor], name: str, x: Tensor, leaf: LeafO
         x: The input.
         leaf: The backend's leaf operations.
     """
+    x = leaf.before_matrix(name, x)
     product = leaf.linear(x, weights[f"{name}.weight"])
-    if f"{name}.lora_a" not in weights:
-        return product
-    return product + leaf.linear(leaf.linear(x, weights[f"{name}.lora_a"]), weights[f"{name}.lora_b"])
+    if f"{name}.lora_a" in weights:
+        product = product + leaf.linear(leaf.linear(x, weights[f"{name}.lora_a"]), weights[f"{name}.lora_b"])
+    return leaf.after_matrix(name, product)

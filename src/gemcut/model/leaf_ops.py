@@ -38,6 +38,23 @@ class LeafOps:
         """`x` (..., in) times the transpose of `weight` (out, in), as (..., out) in the type of `x`."""
         return ops.matmul(x, ops.transpose(weight))
 
+    def before_matrix(self, matrix: str, x: Tensor) -> Tensor:
+        """What a layer's matrix and its update are multiplied by, on its way there.
+
+        Where devices hold parts of each matrix, the gradients of their parts meet here.
+
+        Args:
+            matrix: Its name in the layer, such as "self_attn.o_proj".
+            x: (..., in).
+        """
+        del matrix
+        return x
+
+    def after_matrix(self, matrix: str, product: Tensor) -> Tensor:
+        """The product (..., out) on its way on; where devices hold some columns each, their parts meet here."""
+        del matrix
+        return product
+
     def head(self, x: Tensor, weight: Tensor) -> Tensor:
         """Logits of hidden states: (R, D) times the transpose of (V, D), as float32 (R, V)."""
         return ops.cast(self.linear(x, weight), "float32")

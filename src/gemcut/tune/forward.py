@@ -23,17 +23,21 @@ Recompute = Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
 
 
 class Method(Protocol):
-    """What is trained of a decoder, and how the weights follow from it.
+    """What is trained of a decoder, and how the weights follow from it."""
 
-    Attributes:
-        outer_names: Names of embedding and output head where these are trained. Their gradients are not left to
-            automatic differentiation: it would make one of the size of the vocabulary for each use.
-    """
+    @property
+    def outer_names(self) -> tuple[str, ...]:
+        """Names of embedding and output head where these are trained.
 
-    outer_names: tuple[str, ...]
+        Their gradients are not left to automatic differentiation: it would make one of the size of the vocabulary for
+        each use.
+        """
 
     def initial(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and float32 values of each tensor that is trained, as it is before the first step."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what `initial` gives, without making it."""
 
     def of_layer(self, trained: Mapping[str, Tensor], layer_index: int) -> dict[str, Tensor]:
         """The part of `trained` that a layer's weights follow from."""

@@ -34,6 +34,10 @@ class FullTuning:
         """The tensors of the base model."""
         return ((name, self._source(name)) for name in parameter_shapes(self.config))
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of all tensors."""
+        return parameter_shapes(self.config)
+
     def of_layer(self, trained: Mapping[str, Tensor], layer_index: int) -> dict[str, Tensor]:
         """A layer's tensors by their names inside the layer."""
         prefix = f"model.layers.{layer_index}."

@@ -71,6 +71,17 @@ class Lora:
                 yield name + A, (2 * uniform - 1) * np.float32(bound)
                 yield name + B, np.zeros((rows, rank), np.float32)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of all factors."""
+        rank, shapes = self.settings.rank, layer_shapes(self.config)
+        return {
+            f"model.layers.{index}.{target}{side}": shape
+            for index in range(self.config.num_hidden_layers)
+            for target in self.targets
+            for rows, columns in [shapes[f"{target}.weight"]]
+            for side, shape in ((A, (rank, columns)), (B, (rows, rank)))
+        }
+
     def of_layer(self, trained: Mapping[str, Tensor], layer_index: int) -> dict[str, Tensor]:
         """A layer's factors by their names inside the layer."""
         prefix = f"model.layers.{layer_index}."

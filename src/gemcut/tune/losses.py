@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from keras import ops
@@ -52,6 +52,20 @@ class HeadOps(abc.ABC):
     @abc.abstractmethod
     def add_rows(self, matrix: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
         """The matrix (V, D) with rows (P, D) added at ids (P,), which may repeat; its storage may be reused."""
+
+
+class VocabularyShare(Protocol):
+    """Where each device has some rows of the head only, and all see the same hidden states."""
+
+    @property
+    def offset(self) -> Tensor:
+        """The first row of this device."""
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over all devices."""
+
+    def highest(self, x: Tensor) -> Tensor:
+        """The maximum over all devices."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +109,7 @@ def frozen_head_loss(
     *,
     with_gradient: bool = True,
     num_chunks: Tensor | None = None,
+    share: VocabularyShare | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The summed loss, and its gradient by the hidden states, in one pass over the vocabulary.
 
@@ -113,24 +128,26 @@ def frozen_head_loss(
         with_gradient: False leaves the gradient at zero.
         num_chunks: Only the first so many chunks of ROW_CHUNK rows are computed, where shapes are compiled and P is
             larger than what is there; None computes all rows at once.
+        share: Which rows of the vocabulary `head` is; None for all.
 
     Returns:
-        float32 sum of -log p(ids), and float32 (P, D).
+        float32 sum of -log p(ids), and float32 (P, D); with a `share` the gradient is a part, to be added up.
 
     Source: the running maximum is that of FlashAttention, arXiv:2205.14135, section 3.1.
     """
     num_rows, width = hidden.shape
     vocab_size = head.shape[0]
     block = min(VOCABULARY_BLOCK, vocab_size)
+    columns = ids if share is None else ids - share.offset
     absorb = functools.partial(_absorb, softcap=softcap, leaf=leaf, backend=backend, with_gradient=with_gradient)
 
     def absorb_block(first: Any, rows: Tensor, state: State) -> State:
         if num_chunks is None:
-            return absorb(hidden, ids - first, rows, state)
+            return absorb(hidden, columns - first, rows, state)
 
         def absorb_chunk(index: Any, state: State) -> State:
             begin = index * ROW_CHUNK
-            parts = [_rows(each, begin, ROW_CHUNK) for each in (hidden, ids - first, *state)]
+            parts = [_rows(each, begin, ROW_CHUNK) for each in (hidden, columns - first, *state)]
             new = absorb(parts[0], parts[1], rows, tuple(parts[2:]))
             return tuple(ops.slice_update(old, (begin, 0), part) for old, part in zip(state, new, strict=True))
 
@@ -149,8 +166,12 @@ def frozen_head_loss(
     if num_blocks * block < vocab_size:
         state = absorb_block(num_blocks * block, head[num_blocks * block :], state)
     peak, total, mixed = state
+    if share is not None:
+        highest = share.highest(peak)
+        decay = ops.exp(peak - highest)
+        peak, total, mixed = highest, share.total(total * decay), mixed * decay
     total = ops.maximum(total, TINY)  # rows that no chunk reached
-    loss, missed, target_rows, pull = _settled(hidden, head, ids, peak + ops.log(total), softcap)
+    loss, missed, target_rows, pull = _settled(hidden, head, ids, peak + ops.log(total), softcap, share)
     if not with_gradient:
         return loss, mixed
     return loss, mixed * (missed / total) - target_rows * pull
@@ -165,13 +186,14 @@ def trained_head_loss(
     backend: HeadOps,
     *,
     num_chunks: Tensor | None = None,
+    share: VocabularyShare | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The summed loss and its gradients by hidden states and head: for a head that is trained itself.
 
     A chunk of rows at a time, whose logits are held whole: the gradient by the head needs the finished sums.
 
     Args:
-        hidden, head, ids, softcap, leaf, backend, num_chunks: As in `frozen_head_loss`.
+        hidden, head, ids, softcap, leaf, backend, num_chunks, share: As in `frozen_head_loss`.
 
     Returns:
         float32 sum of -log p(ids); float32 (P, D); float32 (V, D).
@@ -189,7 +211,7 @@ def trained_head_loss(
         begin = index * size
         count = size if num_chunks is not None else min(size, num_rows - begin)
         part = _rows(hidden, begin, count), head, _rows(ids, begin, count)
-        added, d_rows, d_all, d_own = _trained_chunk(*part, softcap, leaf, backend)
+        added, d_rows, d_all, d_own = _trained_chunk(*part, softcap, leaf, backend, share)
         d_hidden = ops.slice_update(d_hidden, (begin, 0), d_rows)
         d_targets = ops.slice_update(d_targets, (begin, 0), d_own)
         return loss + added, d_hidden, backend.add(d_head, d_all), d_targets
@@ -200,19 +222,31 @@ def trained_head_loss(
         for index in range(-(-num_rows // size)):
             state = step(index, state)
     loss, d_hidden, d_head, d_targets = state
-    return loss, d_hidden, backend.add_rows(d_head, ops.maximum(ids, 0), d_targets)
+    rows, is_own = _own_rows(ids, head, share)
+    if is_own is not None:
+        d_targets = ops.where(is_own, d_targets, 0.0)
+    return loss, d_hidden, backend.add_rows(d_head, rows, d_targets)
 
 
 def _trained_chunk(
-    hidden: Tensor, head: Tensor, ids: Tensor, softcap: float | None, leaf: LeafOps, backend: HeadOps
+    hidden: Tensor,
+    head: Tensor,
+    ids: Tensor,
+    softcap: float | None,
+    leaf: LeafOps,
+    backend: HeadOps,
+    share: VocabularyShare | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Summed loss; gradients by hidden states (P, D) and head (V, D), without what comes from the targets' own
     logits; and that (P, D), which belongs to the targets' rows of the head.
     """
     logits, slopes = _capped(leaf.head(hidden, head), softcap)
-    logits = backend.hide_targets(logits, ids)
+    logits = backend.hide_targets(logits, ids if share is None else ids - share.offset)
     norm = ops.logsumexp(logits, axis=1, keepdims=True)
-    loss, missed, target_rows, pull = _settled(hidden, head, ids, norm, softcap)
+    if share is not None:
+        highest = share.highest(norm)
+        norm = highest + ops.log(share.total(ops.exp(norm - highest)))
+    loss, missed, target_rows, pull = _settled(hidden, head, ids, norm, softcap, share)
     weights = backend.exponentials(logits, norm) * missed
     weights = ops.cast(weights if slopes is None else weights * slopes, head.dtype)
     d_hidden = _mixed(weights, head, leaf) - target_rows * pull
@@ -264,17 +298,32 @@ def _capped(logits: Tensor, softcap: float | None) -> tuple[Tensor, Tensor | Non
     return softcap * bent, 1.0 - ops.square(bent)
 
 
+def _own_rows(ids: Tensor, head: Tensor, share: VocabularyShare | None) -> tuple[Tensor, Tensor | None]:
+    """Targets as rows of `head`; and with a `share` bool (P, 1), where they are this device's."""
+    if share is None:
+        return ops.maximum(ids, 0), None
+    rows = ids - share.offset
+    is_own = ops.logical_and(rows >= 0, rows < head.shape[0])
+    return ops.where(is_own, rows, 0), is_own[:, None]
+
+
 def _settled(
-    hidden: Tensor, head: Tensor, ids: Tensor, others: Tensor, softcap: float | None
+    hidden: Tensor, head: Tensor, ids: Tensor, others: Tensor, softcap: float | None, share: VocabularyShare | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Targets against all others, whose logarithm of summed exponentials is (P, 1).
 
     Returns:
         float32 summed loss; probability of all others (P, 1); the targets' rows of the head (P, D), and what these
-        are to be multiplied by in the gradient (P, 1). Rows without a target have zeros.
+        are to be multiplied by in the gradient (P, 1). Rows without a target have zeros; so have, with a `share`, the
+        rows of the head that other devices hold.
     """
-    rows = ops.cast(ops.take(head, ops.maximum(ids, 0), axis=0), "float32")
+    chosen, is_own = _own_rows(ids, head, share)
+    rows = ops.cast(ops.take(head, chosen, axis=0), "float32")
+    if is_own is not None:
+        rows = ops.where(is_own, rows, 0.0)
     plain = ops.sum(ops.cast(hidden, "float32") * rows, axis=1, keepdims=True)
+    if share is not None:
+        plain = share.total(plain)
     logits, slopes = _capped(plain, softcap)
     real = ops.cast(ids >= 0, "float32")[:, None]
     missed = ops.sigmoid(others - logits) * real

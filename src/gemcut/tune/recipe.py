@@ -22,6 +22,7 @@ Empty = Literal["error", "drop"]
 Schedule = Literal["constant", "linear", "cosine"]
 Recompute = Literal["blocks", "cheap", "nothing"]
 Engine = Literal["auto", "jax", "torch", "tensorflow"]
+LayoutName = Literal["data", "fsdp", "tensor"]
 
 
 def _limits(least: float | None = None, most: float | None = None, *, above: float | None = None, default: Any) -> Any:
@@ -128,6 +129,21 @@ class CheckpointSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceSettings:
+    """The devices of a run; none of this changes what is learnt, but for rounding.
+
+    Attributes:
+        count: How many, over all processes; None for all accelerators, or one where there are none.
+        layout: What they split: "data" the rows of a batch, "fsdp" the weights too, "tensor" every product.
+        tensor: Devices that share each product, of "tensor"; None for all. The others split the rows.
+    """
+
+    count: int | None = _limits(1, default=None)
+    layout: LayoutName = "data"
+    tensor: int | None = _limits(1, default=None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A tuning run.
 
@@ -149,6 +165,7 @@ class Recipe:
         recompute: What backpropagation computes again to save memory: whole "blocks", what is "cheap", all but the
             products with weights (JAX; elsewhere as "blocks"), or "nothing".
         seed: Of the adapter's beginning, the order of the rows, the held-out split and dropout.
+        devices: How many, and what they split.
     """
 
     model: str
@@ -170,6 +187,7 @@ class Recipe:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     recompute: Recompute = "blocks"
     seed: int = _limits(0, 2**32 - 1, default=0)
+    devices: DeviceSettings = dataclasses.field(default_factory=DeviceSettings)
     evaluation: EvaluationSettings = dataclasses.field(default_factory=EvaluationSettings)
     checkpoints: CheckpointSettings = dataclasses.field(default_factory=CheckpointSettings)
 
@@ -213,8 +231,8 @@ class Recipe:
         return to_yaml(self.to_dict())
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of all that decides what is learnt; when checkpoints are written does not."""
-        deciding = {key: value for key, value in self.to_dict().items() if key != "checkpoints"}
+        """SHA-256, in hexadecimal, of all that decides what is learnt; checkpoints and devices do not."""
+        deciding = {key: value for key, value in self.to_dict().items() if key not in ("checkpoints", "devices")}
         return hashlib.sha256(json.dumps(deciding, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def check(self, where: str = "recipe") -> None:

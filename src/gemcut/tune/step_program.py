@@ -13,7 +13,7 @@ from keras import ops
 from gemcut.model.backend_ops import leaf_ops
 from gemcut.model.leaf_ops import LeafOps
 from gemcut.tune.forward import Forward, Recompute, Tree
-from gemcut.tune.losses import HeadOps, frozen_head_loss, trained_head_loss
+from gemcut.tune.losses import HeadOps, VocabularyShare, frozen_head_loss, trained_head_loss
 from gemcut.tune.optimizers import Optimizer, Slots, clip_factor, global_norm
 
 Tensor = Any
@@ -79,16 +79,10 @@ class StepProgram:
 
         x = forward.embedded(frozen, trained, batch["token_ids"])
         hidden, pull_back = self.backend.pull_back(hidden_of, inner, x, bool(outer))
-        head, head_arguments = self._head(frozen, trained, batch)
-        if not outer:
-            loss, d_hidden = frozen_head_loss(hidden, head, *head_arguments, num_chunks=batch.get("num_chunks"))
-            gradients, _ = pull_back(ops.cast(d_hidden * scale, hidden.dtype))
-        else:
-            loss, d_hidden, d_head = trained_head_loss(
-                hidden, head, *head_arguments, num_chunks=batch.get("num_chunks")
-            )
-            gradients, d_x = pull_back(ops.cast(d_hidden * scale, hidden.dtype))
-            gradients |= self._outer_gradients(d_head * scale, d_x, batch["token_ids"])
+        loss, d_hidden, *d_head = self._head_loss(hidden, frozen, trained, batch)
+        gradients, d_x = pull_back(ops.cast(d_hidden * scale, hidden.dtype))
+        if outer:
+            gradients |= self._outer_gradients(d_head[0] * scale, d_x, batch["token_ids"])
         if sums is not None:
             gradients = {name: self.backend.add(sums[name], gradients[name]) for name in sums}
         return gradients, loss
@@ -97,8 +91,7 @@ class StepProgram:
         """The summed loss of a micro-batch; arguments as of `gradients`."""
         x = self.forward.embedded(frozen, trained, batch["token_ids"])
         hidden = self.forward.hidden(frozen, trained, x, batch["positions"], batch["segments"], batch["rows"])
-        head, arguments = self._head(frozen, trained, batch)
-        return frozen_head_loss(hidden, head, *arguments, num_chunks=batch.get("num_chunks"), with_gradient=False)[0]
+        return self._head_loss(hidden, frozen, trained, batch, with_gradient=False)[0]
 
     def update(
         self,
@@ -140,11 +133,24 @@ class StepProgram:
                 trained[name], slots[name] = self.optimizer.update(trained[name], gradient, slots[name], numbers)
         return norm
 
-    def _head(self, frozen: Tree, trained: Mapping[str, Tensor], batch: Tensors) -> tuple[Tensor, tuple[Any, ...]]:
-        """The output head in the compute type, and what the loss takes after it."""
+    def _head_loss(
+        self,
+        hidden: Tensor,
+        frozen: Tree,
+        trained: Mapping[str, Tensor],
+        batch: Tensors,
+        *,
+        with_gradient: bool = True,
+        share: VocabularyShare | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The summed loss, its gradient by the hidden states and, where it is trained, by the output head."""
         forward = self.forward
         head = ops.cast(forward.method.outer_weight("head", frozen, trained), forward.dtype)
-        return head, (batch["ids"], forward.config.final_logit_softcapping, forward.leaf, self.backend)
+        arguments = hidden, head, batch["ids"], forward.config.final_logit_softcapping, forward.leaf, self.backend
+        chunks = batch.get("num_chunks")
+        if with_gradient and forward.method.outer_names:
+            return trained_head_loss(*arguments, num_chunks=chunks, share=share)
+        return frozen_head_loss(*arguments, with_gradient=with_gradient, num_chunks=chunks, share=share)
 
     def _outer_gradients(self, d_head: Tensor, d_x: Tensor, token_ids: Tensor) -> Tensors:
         """Gradients of embedding and head; one where they are the same matrix."""

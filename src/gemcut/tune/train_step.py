@@ -32,10 +32,10 @@ class TrainStep(abc.ABC):
     def __init__(self, program: StepProgram, frozen: Tree, learning_rate: LearningRate) -> None:
         self.program, self.frozen, self.learning_rate = program, frozen, learning_rate
         self.step = 0
-        self.trained = {name: self._tensor(value) for name, value in program.forward.method.initial()}
+        self.trained = {name: self._placed(name, value) for name, value in program.forward.method.initial()}
         self.slots = {
             name: {
-                slot: self._tensor(np.zeros(shape, np.float32))
+                slot: self._placed(name, np.zeros(shape, np.float32))
                 for slot, shape in program.optimizer.slots(tuple(value.shape)).items()
             }
             for name, value in self.trained.items()
@@ -70,8 +70,8 @@ class TrainStep(abc.ABC):
         """Go on from where `state` was taken; names and shapes are those of this run."""
         self.step = state.step
         for name in list(self.trained):
-            self.trained[name] = self._tensor(state.trained[name])
-            self.slots[name] = {slot: self._tensor(value) for slot, value in state.slots[name].items()}
+            self.trained[name] = self._placed(name, state.trained[name])
+            self.slots[name] = {slot: self._placed(name, value) for slot, value in state.slots[name].items()}
 
     def _gradients(self, step: Step) -> tuple[Tensors, Tensor]:
         """Gradients of the mean loss of a step, and the summed loss."""
@@ -86,6 +86,11 @@ class TrainStep(abc.ABC):
         if self.is_compiled:
             arrays["num_chunks"] = np.int32(-(-learnt.num_targets // ROW_CHUNK))
         return arrays
+
+    def _placed(self, name: str, value: np.ndarray) -> Tensor:
+        """What is trained under a name, or kept for it, where it belongs."""
+        del name
+        return self._tensor(value)
 
     @abc.abstractmethod
     def _tensor(self, value: np.ndarray) -> Tensor:

@@ -13,11 +13,17 @@ from gemcut.tune.recipe import Recipe
 from gemcut.tune.schedule import LearningRate, warmup_steps
 
 if TYPE_CHECKING:
+    from gemcut.tune.layout import Layout
     from gemcut.tune.train_step import TrainStep
 
 
 def train_step_of(
-    checkpoint: Checkpoint, recipe: Recipe, num_steps: int, engine: str, threads: int | None = None
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    num_steps: int,
+    engine: str,
+    threads: int | None = None,
+    layout: Layout | None = None,
 ) -> TrainStep:
     """The steps of a run, at its beginning.
 
@@ -27,6 +33,10 @@ def train_step_of(
         num_steps: Of the whole run.
         engine: "jax", "torch" or "tensorflow"; Keras runs on it from then on.
         threads: CPU threads; None for the engine's default.
+        layout: What is split over how many devices; None for one device.
+
+    Raises:
+        UsageError: the layout does not fit the model, the batch, the method or the devices.
     """
     start_engine(engine, threads)
     from gemcut.tune.forward import Forward
@@ -35,14 +45,18 @@ def train_step_of(
 
     backend = importlib.import_module(f"gemcut.tune.train_step_{engine}")
     dtype = choose_dtype(recipe.dtype, engine)
-    method, frozen = _method_of(checkpoint, recipe, engine, dtype)
-    gradients = backend.BackendGradients()
-    forward = Forward(checkpoint.config, method, gradients.leaf_ops(), dtype, gradients.recompute(recipe.recompute))
-    program = StepProgram(forward, optimizer_of(recipe.optimizer), recipe.clip_norm, gradients)
     rate = LearningRate(
         recipe.learning_rate, num_steps, warmup_steps(recipe.warmup, num_steps), recipe.schedule,
         recipe.final_learning_rate,
     )  # fmt: skip
+    if layout is not None:
+        from gemcut.tune.sharded_model import sharded_step_of
+
+        return sharded_step_of(checkpoint, recipe, layout, rate, dtype)
+    method, frozen = _method_of(checkpoint, recipe, engine, dtype)
+    gradients = backend.BackendGradients()
+    forward = Forward(checkpoint.config, method, gradients.leaf_ops(), dtype, gradients.recompute(recipe.recompute))
+    program = StepProgram(forward, optimizer_of(recipe.optimizer), recipe.clip_norm, gradients)
     step: TrainStep = backend.BackendTrainStep(program, frozen, rate)
     return step
 
