@@ -105,11 +105,11 @@ static inline void start_block(const int32_t* minus, int64_t stride, VI* whole) 
     }
 }
 
-template <int bits>
-static inline void fetch_ahead(const std::byte* codes, const std::byte* group_end, const std::byte* next) {
-  const int64_t left = group_end - codes;
-  const std::byte* ahead = left > prefetch_bytes ? codes + prefetch_bytes : next + (prefetch_bytes - left);
-  for_each_index<bits>([&](auto line) { b_prefetch(ahead + 64 * line()); });
+template <int lines>
+static inline void fetch_ahead(const std::byte* here, const std::byte* group_end, const std::byte* next) {
+  const int64_t left = group_end - here;
+  const std::byte* ahead = left > prefetch_bytes ? here + prefetch_bytes : next + (prefetch_bytes - left);
+  for_each_index<lines>([&](auto line) { b_prefetch(ahead + 64 * line()); });
 }
 
 // Adds blocks [first, end) of `rows` inputs, the first of which is row `row`. With wide scales a super-block's sum is
@@ -119,6 +119,7 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
   constexpr FormatTraits traits = format_traits[format];
   constexpr int parts = block_columns / traits.scale_columns;
   constexpr bool wide = traits.two_level;
+  constexpr int scale_lines = group_geometry(static_cast<Format>(format), 256).codes / 64;
   const GroupGeometry& geometry = *args.geometry;
   const Inputs& in = args.inputs;
   const float* const scale = in.scale + row * in.scales;
@@ -138,6 +139,7 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
     if (in_chunk == 0) {
       chunk = args.group + geometry.chunk_of(block);
       codes = chunk + geometry.codes;
+      if constexpr (rows <= prefetch_rows) fetch_ahead<scale_lines>(chunk, group_end, next);
     }
     if constexpr (rows <= prefetch_rows) fetch_ahead<traits.bits>(codes, group_end, next);
     VI whole[parts][rows];
