@@ -110,7 +110,6 @@ def test_folder_named_like_a_command_needs_a_path():
         pytest.param("kaggle:a/b/c/d", "not on this machine .*Get it with: gemcut pull kaggle:a/b/c/d", id="kaggle"),
         pytest.param("gs://a/b", "not on this machine .*Get it with: gemcut pull gs://a/b", id="gcs"),
         pytest.param("gemma-2b", "gemma-2b: not on this machine .* and .*gemcut pull gemma-2b", id="published"),
-        pytest.param("starter-it", "this version of Gemcut brings no instruction-tuned starter", id="starter-it"),
     ],
 )
 def test_what_is_not_here_says_how_to_get_it(text, message):
@@ -182,3 +181,16 @@ def test_command_names_cover_the_commands():
     from gemcut.cli import app
 
     assert {command.name.split()[0] for command in app.registered_commands} <= COMMAND_NAMES
+
+
+def test_starter_it_is_the_starter_with_its_adapter(tmp_path, monkeypatch):
+    from gemcut.hub import adapter_of, starter
+
+    package = tmp_path / "gemcut_starter_it"
+    monkeypatch.setattr(starter, "_package_folder", lambda name: package if name == package.name else None)
+    assert adapter_of("starter-it") == package / "adapter"
+    assert adapter_of("starter") is None
+    assert adapter_of(tmp_path) is None
+    monkeypatch.setattr(starter, "_package_folder", lambda name: None)
+    with pytest.raises(NotFoundError, match="starter-it: its adapter is not installed. Run: pip install gemcut-st"):
+        resolve("starter-it")

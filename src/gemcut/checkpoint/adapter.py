@@ -18,7 +18,7 @@ from gemcut.checkpoint.adapter_config import ADAPTER_CONFIG, AdapterConfig, read
 from gemcut.checkpoint.checkpoint import Checkpoint
 from gemcut.checkpoint.lazy_tensor import LazyTensor
 from gemcut.checkpoint.names import place_hf
-from gemcut.checkpoint.recoding import float32_tensor
+from gemcut.checkpoint.recoding import own_tensor
 from gemcut.checkpoint.safetensors_file import read_safetensors
 from gemcut.checkpoint.safetensors_writer import safetensors_header
 from gemcut.checkpoint.stored import StoredTensor
@@ -28,12 +28,14 @@ from gemcut.config.parameters import parameter_shapes
 from gemcut.config.published import PublishedModel, same_decoder
 from gemcut.engine import NativeCheckpoint
 from gemcut.errors import CheckpointError, NotFoundError
-from gemcut.files import atomic_write_bytes, atomic_write_text
+from gemcut.files import atomic_write_bytes, atomic_write_text, read_bytes
 from gemcut.hub import licence_of
 from gemcut.interfaces import LowRankUpdate
 from gemcut.quantize import READABLE_TYPES
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_TEMPLATE = "chat_template.jinja"
+_MAX_TEMPLATE_BYTES = 1 << 20
 _TORCH_WEIGHTS = "adapter_model.bin"
 _FACTOR = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 _ADAPTABLE = re.compile(r"model\.layers\.\d+\.(self_attn\.[qkvo]|mlp\.(gate|up|down))_proj")
@@ -103,16 +105,41 @@ def merged(checkpoint: Checkpoint, adapter: Adapter) -> Checkpoint:
     return dataclasses.replace(checkpoint, tensors=MappingProxyType(tensors))
 
 
-def write_adapter(folder: str | os.PathLike[str], adapter: Adapter) -> None:
-    """Write an adapter as `peft` reads it: adapter_config.json and adapter_model.safetensors, in float32.
+def adapter_template(folder: str | os.PathLike[str]) -> str | None:
+    """The chat template that an adapter was trained with, beside its weights as transformers saves it.
+
+    Returns:
+        Its Jinja source; None where the adapter brings none.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no text.
+    """
+    path = Path(folder) / ADAPTER_TEMPLATE
+    if not path.is_file():
+        return None
+    try:
+        return read_bytes(path, _MAX_TEMPLATE_BYTES).decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise CheckpointError(
+            f"{path}: byte {problem.start + 1} is not UTF-8, expected a Jinja template. The file is damaged."
+        ) from None
+
+
+def write_adapter(folder: str | os.PathLike[str], adapter: Adapter, dtype: str = "float32") -> None:
+    """Write an adapter as `peft` reads it: adapter_config.json and adapter_model.safetensors.
+
+    Args:
+        folder: Where to.
+        adapter: The factors.
+        dtype: "float32" or "bfloat16", of the file.
 
     Raises:
         GemcutError: the folder is missing or not writable, or the disk is full.
     """
     folder = Path(folder)
     factors = [
-        float32_tensor(
-            f"base_model.model.{adapter.prefix}{_module_end(name)}.lora_{side}.weight", values, ADAPTER_WEIGHTS
+        own_tensor(
+            f"base_model.model.{adapter.prefix}{_module_end(name)}.lora_{side}.weight", values, ADAPTER_WEIGHTS, dtype
         )
         for name, update in adapter.updates.items()
         for side, values in (("A", update.a), ("B", update.b))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gemcut.checkpoint.adapter import ADAPTER_TEMPLATE, adapter_template
 from gemcut.checkpoint.checkpoint import Checkpoint
 from gemcut.checkpoint.consumers import GGUF_FILE, Consumer
 from gemcut.checkpoint.conversion_report import MIXED, ConversionReport, TensorRow
@@ -84,13 +85,19 @@ def plan_conversion(checkpoint: Checkpoint, request: Request) -> tuple[list[File
     )
     finding = licence_of(checkpoint.path, checkpoint.gguf_metadata)
     report.licence, report.base = finding.licence.name if finding.licence else None, finding.base
+    template = adapter_template(request.adapter) if request.adapter else None
+    tokenizer = _tokenizer(checkpoint, report)
+    if tokenizer is not None and template is not None:
+        tokenizer.chat_template = template
+        report.notes.append("The chat template is the adapter's.")
     work = _Work(
         checkpoint,
         request,
         report,
         tensors=tensors,
         types=types,
-        tokenizer=_tokenizer(checkpoint, report),
+        tokenizer=tokenizer,
+        template=template,
         duties=_Duties(finding, _modifications(report, request), checkpoint),
     )
     plans = _gguf_plans(work) if request.to == "gguf" else _hf_plans(work)
@@ -112,6 +119,7 @@ class _Work:
     tensors: list[Recoding]
     types: Mapping[str, str]
     tokenizer: Tokenizer | None
+    template: str | None
     duties: _Duties
 
 
@@ -120,6 +128,8 @@ def _gguf_plans(work: _Work) -> list[FilePlan]:
     config, report = work.checkpoint.config, work.report
     general = {"general.name": _name(work.checkpoint, report.base)} | work.duties.metadata()
     metadata = gguf_metadata(work.checkpoint, work.tokenizer, work.types, kind=report.type, general=general)
+    if work.template is not None:
+        metadata |= {"tokenizer.chat_template": work.template}
     if config.model_type == "mistral" and config.sliding_window:
         report.notes.append(_NO_WINDOW.format(window=config.sliding_window))
     name = GGUF_FILE if work.request.is_folder else work.request.target.name
@@ -139,7 +149,10 @@ def _hf_plans(work: _Work) -> list[FilePlan]:
         name=_name(work.checkpoint, work.report.base),
         card=work.duties.card(),
         report=work.report,
+        is_made_to_chat=work.template is not None,
     )
+    if work.template is not None:
+        texts[ADAPTER_TEMPLATE] = work.template.encode("utf-8")
     return plans + [FilePlan(file, content) for file, content in texts.items()]
 
 

@@ -20,7 +20,7 @@ from gemcut.checkpoint.staging import check_target, staged
 from gemcut.checkpoint.target_size import types_for_size
 from gemcut.checkpoint.tensor_stream import FilePlan, Progress
 from gemcut.errors import UsageError
-from gemcut.hub import resolve
+from gemcut.hub import adapter_of, resolve
 
 FORMATS = ("hf", "gguf")
 
@@ -57,7 +57,8 @@ def convert(
         for_consumer: One of consumers.CONSUMERS: also write what that program needs besides.
         importance: An importance file, or float32 (columns,) by our tensor names: how much each column's error counts
             in block types. None weighs all alike.
-        adapter: Folder of a PEFT adapter that is merged into the weights, in float32; None for none.
+        adapter: Folder of a PEFT adapter that is merged into the weights, in float32; None for the source's own, or
+            none.
         dry_run: Write nothing; the report says what would be.
         overwrite: Replace a file, or a folder that holds a model.
         progress: Called with a tensor's name, the bytes written so far, and those of the whole.
@@ -73,6 +74,7 @@ def convert(
     to = _format(to, consumer, shard_bytes)
     _check_size(target_bytes, to, type)
     path, target = resolve(source), Path(target)
+    adapter = adapter if adapter is not None else adapter_of(source)
     is_folder = to == "hf" or (consumer is not None and consumer.is_folder)
     _check_apart(path, target)
     check_target(target, is_folder=is_folder, overwrite=overwrite)

@@ -12,7 +12,7 @@ from gemcut.checkpoint.lazy_tensor import STORED_DTYPES
 from gemcut.config import config_to_hf
 from gemcut.errors import TokenizerError
 from gemcut.files import json_bytes, read_bytes
-from gemcut.text import TOKENIZER_FILES, Tokenizer, tokenizer_files
+from gemcut.text import TOKENIZER_FILES, Tokenizer, stop_token_ids, tokenizer_files
 
 CONFIG_FILE = "config.json"
 _MAX_FILE_BYTES = 256 * 1024 * 1024  # the largest tokenizer file known, Gemma 3's tokenizer.json, has 33 MB
@@ -26,6 +26,7 @@ def hf_files(
     name: str,
     card: Mapping[str, str | None],
     report: ConversionReport,
+    is_made_to_chat: bool = False,
 ) -> dict[str, bytes]:
     """Name and content of each file; what the source does not have is noted in the report as made.
 
@@ -36,6 +37,7 @@ def hf_files(
         name: What to call the model.
         card: Entries of the model card's head; None for what is not known.
         report: Takes the notes.
+        is_made_to_chat: An adapter made a chat model of it, so the end of a turn ends an answer.
 
     Raises:
         ConfigError: config.json has no words for the configuration.
@@ -48,6 +50,9 @@ def hf_files(
         CONFIG_FILE: json_bytes(config_to_hf(config) | {"dtype": dtype, "torch_dtype": dtype}),
         "generation_config.json": json_bytes(_generation_config(checkpoint)),
     }
+    if is_made_to_chat and tokenizer is not None:
+        ends = list(stop_token_ids(tokenizer, checkpoint.generation_config))
+        files["generation_config.json"] = json_bytes(_generation_config(checkpoint) | {"eos_token_id": ends})
     if tokenizer is not None:
         files |= _tokenizer_files(checkpoint, tokenizer, report)
     files["README.md"] = model_card(name, checkpoint.format, dtype, card).encode("utf-8")

@@ -128,10 +128,11 @@ class Recoding:
         return Chunk(blocks.reshape(-1))
 
 
-def float32_tensor(name: str, values: np.ndarray, file: str) -> Recoding:
-    """Float32 values of our own that are written as they are, to a file of that name."""
-    raw = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
-    return Recoding(LazyTensor(name, name, file, values.shape, "F32", raw), name, "F32")
+def own_tensor(name: str, values: np.ndarray, file: str, dtype: str = "float32") -> Recoding:
+    """Float32 values of our own that are written to a file of that name, as they are or rounded to "bfloat16"."""
+    [type_name] = [name for name, stored in STORED_DTYPES.items() if stored == dtype]
+    raw = np.ascontiguousarray(values, DTYPES[dtype]).reshape(-1).view(np.uint8)
+    return Recoding(LazyTensor(name, name, file, values.shape, type_name, raw), name, type_name)
 
 
 def _rounded(values: np.ndarray, dtype: np.dtype) -> Chunk:

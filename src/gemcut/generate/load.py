@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from gemcut.checkpoint import Checkpoint, open_checkpoint
-from gemcut.checkpoint.adapter import read_adapter
+from gemcut.checkpoint.adapter import adapter_template, read_adapter
 from gemcut.checkpoint.load import choose_engine, choose_keras_engine, load_model
 from gemcut.checkpoint.native import folder_of, generation_config_of, is_native_format, open_native
 from gemcut.config import PUBLISHED
 from gemcut.engine import NativeCheckpoint, NativeTokenizer
 from gemcut.generate.text_model import TextModel
-from gemcut.hub import resolve
+from gemcut.hub import adapter_of, resolve
 from gemcut.text import ChatTemplate, Tokenizer, chat_template_for, check_tokenizer_matches, load_tokenizer
 
 logger = logging.getLogger("gemcut")
@@ -33,13 +33,15 @@ def load(
     """A model on this machine, ready to answer.
 
     Args:
-        reference: Any model reference: "starter", a published name, "hf:ORG/REPO", or a path to a file or folder.
+        reference: Any model reference: "starter", a published name, "hf:ORG/REPO", or a path to a file or folder;
+            "starter-it" is the starter with its adapter.
         engine: "auto", "native", "jax", "torch" or "tensorflow".
         dtype: "auto", "float32", "bfloat16" or "float16"; on the native engine, which keeps the weights as they are
             stored, "float32" means keys and values in float32.
         threads: CPU threads; None for the engine's default.
         context: Tokens of prompt and answer together; None for the model's own.
-        adapter: Folder of a LoRA adapter as `peft` saves it, which is computed beside the weights; None for none.
+        adapter: Folder of a LoRA adapter as `peft` saves it, which is computed beside the weights; None for the
+            reference's own, or none. A chat template that lies there goes before the model's.
 
     Raises:
         NotFoundError: the model is not on this machine.
@@ -48,6 +50,7 @@ def load(
     """
     begin = time.perf_counter()
     path = resolve(reference)
+    adapter = adapter if adapter is not None else adapter_of(reference)
     engine = engine_for(path, engine)
     with open_native(path) if engine == "native" else open_checkpoint(path) as checkpoint:
         tokenizer = tokenizer_of(checkpoint)
@@ -57,7 +60,12 @@ def load(
             else checkpoint.generation_config
         )
         added = read_adapter(adapter, checkpoint) if adapter is not None else None
-        template = chat_template_for(tokenizer, checkpoint.config.model_type, where=checkpoint.path.name)
+        template = chat_template_for(
+            tokenizer,
+            checkpoint.config.model_type,
+            where=checkpoint.path.name if adapter is None else os.fspath(adapter),
+            source=None if adapter is None else adapter_template(adapter),
+        )
         model = TextModel(
             load_model(checkpoint, engine, dtype, threads, added),
             tokenizer,

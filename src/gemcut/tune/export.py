@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from gemcut.checkpoint import Checkpoint
-from gemcut.checkpoint.adapter import Adapter, write_adapter
+from gemcut.checkpoint.adapter import ADAPTER_TEMPLATE, Adapter, write_adapter
 from gemcut.checkpoint.convert import write_changed
 from gemcut.checkpoint.lazy_tensor import LazyTensor
 from gemcut.files import atomic_write_text
@@ -25,7 +25,12 @@ _TOWER = "model.language_model."
 
 
 def export_adapter(
-    folder: Path, updates: Mapping[str, LowRankUpdate], checkpoint: Checkpoint, recipe: Recipe, about: str
+    folder: Path,
+    updates: Mapping[str, LowRankUpdate],
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    about: str,
+    template: str | None = None,
 ) -> None:
     """Write an adapter that `peft`, and `--adapter` of Gemcut's commands, take.
 
@@ -35,6 +40,7 @@ def export_adapter(
         checkpoint: The base model.
         recipe: Of the run.
         about: How it came about, in a line.
+        template: Source of the chat template that it was trained with; None for plain text.
 
     Raises:
         GemcutError: the disk is full or not writable.
@@ -42,8 +48,10 @@ def export_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     finding = licence_of(checkpoint.path, checkpoint.gguf_metadata)
     has_tower = any("vision" in reason for _, reason in checkpoint.unused)
-    base = finding.base or recipe.model
-    write_adapter(folder, Adapter(MappingProxyType(dict(updates)), base, _TOWER if has_tower else "model."))
+    base, prefix = finding.base or recipe.model, _TOWER if has_tower else "model."
+    write_adapter(folder, Adapter(MappingProxyType(dict(updates)), base, prefix), recipe.lora.saved_as)
+    if template is not None:
+        atomic_write_text(folder / ADAPTER_TEMPLATE, template)
     atomic_write_text(folder / MODEL_CARD, _card(recipe, finding.base, _identifier(checkpoint), about))
     write_duties(
         folder,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gemcut.checkpoint.recoding import float32_tensor
+from gemcut.checkpoint.recoding import own_tensor
 from gemcut.checkpoint.safetensors_file import read_metadata, read_safetensors
 from gemcut.checkpoint.safetensors_writer import safetensors_header
 from gemcut.checkpoint.stored import StoredTensor
@@ -138,7 +138,7 @@ def _named(state: TrainState) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _write(path: Path, checkpoint: RunCheckpoint) -> None:
-    tensors = [float32_tensor(name, values, path.name) for name, values in _named(checkpoint.state)]
+    tensors = [own_tensor(name, values, path.name) for name, values in _named(checkpoint.state)]
     about = {"cursor": checkpoint.cursor, "progress": checkpoint.progress, "facts": checkpoint.facts}
     header = safetensors_header(tensors, {"gemcut.run": FORMAT, "gemcut.about": json.dumps(about, sort_keys=True)})
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
