@@ -54,7 +54,7 @@ def test_a_table_on_standard_output_and_the_rest_beside_it(tiny, invoke):
     assert "sums (1/2): 24 items" in result.stderr
     assert "written (2/2): done, " in result.stderr
     [folder] = Path("gemcut-eval").iterdir()
-    assert f"Everything is in {folder}. A page and plots: gemcut eval report {folder}" in result.stderr
+    assert f"Everything is in {folder}; the page: {folder}/report.html" in result.stderr
     assert invoke("eval", "report", str(folder)).exit_code == 0
 
 

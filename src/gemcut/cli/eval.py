@@ -174,13 +174,14 @@ def _interruptible(folder: Path) -> Iterator[None]:
 
 
 def _print(results: Results, *, as_json: bool, quiet: bool) -> None:
-    """Tables, or the facts, of the tasks of this command."""
-    from gemcut.evaluate.report import build_report
+    """Tables, or the facts, of the tasks of this command; the page and the plots are of the whole run."""
+    from gemcut.evaluate.report import build_report, write_report
     from gemcut.evaluate.report_table import print_report
     from gemcut.evaluate.run_folder import RunFolder
 
     tasks = {name: results.facts["tasks"][name] for name in results.tasks}
     facts = {**results.facts, "tasks": tasks}
+    written = write_report(results.folder)["files"]
     if as_json:
         print_json({**facts, "folder": str(results.folder)})
         return
@@ -188,4 +189,4 @@ def _print(results: Results, *, as_json: bool, quiet: bool) -> None:
     for name, task in tasks.items():
         for note in task["notes"]:
             print_notice(f"{name}: {note}", quiet)
-    print_notice(f"Everything is in {results.folder}. A page and plots: gemcut eval report {results.folder}", quiet)
+    print_notice(f"Everything is in {results.folder}; the page: {written['html']}", quiet)
