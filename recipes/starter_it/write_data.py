@@ -1,0 +1,210 @@
+"""Write the training data of the starter's instruction-following adapter.
+
+    python recipes/starter_it/write_data.py OUT.jsonl [--data DIR] [--texts N] [--seed N]
+
+What goes in, each line of the file one conversation in OpenAI's form:
+
+- chats.jsonl beside this file: short exchanges written for this recipe;
+- the self-instruct seed tasks and the shorter ones of the T0 sample (Apache-2.0; `instructions`), the training splits
+  of GSM8K (MIT) and ARC (CC BY-SA), out of DIR: parts that their keepers mean for training;
+- texts that the base model writes itself for the requests of writing_requests.py: what is learnt from them is when and
+  in which form to write, not what;
+- of all longer answers, copies that fulfil wishes about their form (constraints.py).
+
+No request may share eight words in a row with a prompt of IFEval or of the held-out requests; those that do are dropped
+and counted. The texts are kept beside OUT, so a second run writes none anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import gzip
+import json
+import random
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from constraints import Plain, constrained, sentences, words
+from writing_requests import Request, requests
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[2] / "shared" / "datasets"
+SHINGLE = 8
+MAX_TOKENS, BATCH = 200, 64
+FAMILY_LIMITS = {"common_gen": 25, "dbpedia": 15, "paws": 6, "quarel": 10, "quartz": 8, "qasc": 8, "wiki_bio_who": 30}
+MAX_PROMPT_CHARACTERS = 700
+NUM_GSM8K, NUM_ARC = 900, 500
+
+
+def main() -> None:
+    """Read, generate, write and say what is in it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, default=SHARED, help="folder of the data sets")
+    parser.add_argument("--texts", type=int, default=600, help="texts that the base model writes")
+    parser.add_argument("--seed", type=int, default=7)
+    arguments = parser.parse_args()
+    draw = random.Random(arguments.seed)
+    written = texts_of_base(arguments.out.with_suffix(".texts.jsonl"), arguments.texts, arguments.seed)
+    parts: dict[str, list[tuple[str, str]]] = {
+        "chats": [(each["user"], each["assistant"]) for each in read(HERE / "chats.jsonl")] * 2,
+        "seed tasks": list(seed_tasks(arguments.data)),
+        "t0": list(t0(arguments.data, draw)),
+        "gsm8k": list(gsm8k(arguments.data, draw)),
+        "arc": list(arc(arguments.data, draw)),
+        "texts": [(plain.request, plain.answer) for plain in written],
+    }
+    plains = [*written, *(plain for name in ("seed tasks", "gsm8k", "chats") for plain in longer(parts[name]))]
+    parts["wishes"] = list(with_wishes(plains, draw))
+    known = benchmark_shingles(arguments.data)
+    rows, dropped = [], 0
+    for name, pairs in parts.items():
+        kept = [pair for pair in pairs if not shingles(pair[0]) & known]
+        dropped += len(pairs) - len(kept)
+        rows += kept
+        print(
+            f"{name:<10} {len(kept):>5} conversations, {sum(len(answer.split()) for _, answer in kept):>7} words learnt"
+        )
+    draw.shuffle(rows)
+    print(f"dropped for sharing {SHINGLE} words with a benchmark's prompt: {dropped}")
+    lines = (json.dumps({"messages": [said("user", prompt), said("assistant", answer)]}) for prompt, answer in rows)
+    arguments.out.write_text("".join(f"{line}\n" for line in lines))
+
+
+def said(role: str, content: str) -> dict[str, str]:
+    """A message."""
+    return {"role": role, "content": content}
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file, gzipped or not."""
+    data = path.read_bytes()
+    for line in (gzip.decompress(data) if path.suffix == ".gz" else data).decode().splitlines():
+        yield json.loads(line)
+
+
+def seed_tasks(data: Path) -> Iterator[tuple[str, str]]:
+    """The self-instruct seed tasks, code and tables left out."""
+    for row in read(data / "instructions" / "seed_tasks.jsonl.gz"):
+        if "def " not in row["input"] + row["output"] and len(row["output"]) > 3:
+            yield "\n\n".join(part for part in (row["instruction"], row["input"]) if part), row["output"].strip()
+
+
+def t0(data: Path, draw: random.Random) -> Iterator[tuple[str, str]]:
+    """Of each template some short ones; a lower-case answer of a word or two begins with a capital."""
+    by_task = collections.defaultdict(list)
+    for row in read(data / "instructions" / "t0_sample.jsonl.gz"):
+        by_task[row["task"]].append(row)
+    for task, rows in sorted(by_task.items()):
+        short = [row for row in rows if len(row["prompt"]) <= MAX_PROMPT_CHARACTERS and row["completion"].strip()]
+        if "wiki_bio" in task and task != "wiki_bio_who":
+            continue
+        limit = next((number for name, number in FAMILY_LIMITS.items() if task.startswith(name)), 6)
+        for row in draw.sample(short, min(limit, len(short))):
+            answer = row["completion"].strip()
+            yield row["prompt"].strip(), answer[0].upper() + answer[1:]
+
+
+def gsm8k(data: Path, draw: random.Random) -> Iterator[tuple[str, str]]:
+    """Word problems with their steps in words and the result at the end."""
+    rows = list(read(data / "gsm8k" / "train.jsonl.gz"))
+    for row in draw.sample(rows, NUM_GSM8K):
+        steps, _, result = re.sub(r"<<.*?>>", "", row["answer"]).partition("\n#### ")
+        yield row["question"], f"{steps}\nThe answer is {result}."
+
+
+def arc(data: Path, draw: random.Random) -> Iterator[tuple[str, str]]:
+    """Science questions, answered in the words of the right choice."""
+    rows = [row for name in ("arc_easy", "arc_challenge") for row in read(data / name / "train.jsonl.gz")]
+    for row in draw.sample([row for row in rows if row["question"].endswith("?")], NUM_ARC):
+        answer = row["choices"][row["gold"]].strip()
+        if draw.random() < 0.5:
+            listed = "\n".join(f"- {choice}" for choice in row["choices"])
+            yield f"{row['question']}\n{listed}", answer[0].upper() + answer[1:]
+        else:
+            yield row["question"], answer[0].upper() + answer[1:] + "." * (not answer.endswith("."))
+
+
+def texts_of_base(path: Path, num_texts: int, seed: int) -> list[Plain]:
+    """Answers of the base model, two to each request; those that repeat themselves or break off are left out."""
+    if not path.is_file():
+        asked = requests(seed, num_texts)
+        path.write_text("".join(json.dumps(found) + "\n" for found in generated(asked, seed)))
+    kept = []
+    for row in read(path):
+        request, answers = Request(**row["request"]), [tidy(text) for text in row["texts"]]
+        good = [answer for answer in answers if answer is not None]
+        text = request.text if request.language == "English" else f"{request.text} Write it in {request.language} only."
+        if good:
+            kept.append(Plain(text, good[0], request.title, good[1] if len(good) > 1 else None))
+    return kept
+
+
+def generated(asked: list[Request], seed: int) -> Iterator[dict[str, Any]]:
+    """What the base model writes for each request."""
+    import gemcut
+
+    model = gemcut.load("starter")
+    for begin in range(0, len(asked), BATCH):
+        part = asked[begin : begin + BATCH]
+        found = model.generate(
+            [each.lead + each.opening for each in part], n=2, max_tokens=MAX_TOKENS, temperature=0.7, top_p=0.9,
+            repetition_penalty=1.1, seed=seed + begin,
+        )  # fmt: skip
+        for request, completions in zip(part, found, strict=True):
+            yield {"request": vars(request), "texts": [request.opening + each.text for each in completions]}
+        print(f"{begin + len(part)} of {len(asked)} texts", flush=True)
+
+
+def tidy(text: str) -> str | None:
+    """A generated text up to its last whole sentence; None where it is no text to learn from."""
+    text = re.sub(r"\n{3,}", "\n\n", text).strip()
+    whole = re.match(r"(?s).*[.!?][\"']?(?=\s|$)", text)
+    if whole is None or re.search(r"https?:|www\.|@|©|<[a-z/]|\||_{3}|#", whole[0]):
+        return None
+    text = whole[0].strip()
+    said_words = [word.lower() for word in words(text)]
+    grams = list(zip(said_words, said_words[1:], said_words[2:], strict=False))
+    if len(said_words) < 25 or len(set(grams)) < 0.9 * len(grams) or len(set(sentences(text))) < len(sentences(text)):
+        return None
+    return text
+
+
+def longer(pairs: Iterable[tuple[str, str]]) -> Iterator[Plain]:
+    """Those pairs whose answers are long enough to be given a form."""
+    for prompt, answer in pairs:
+        if len(sentences(answer)) >= 2 and len(prompt) < 400:
+            yield Plain(prompt, answer, " ".join(words(prompt)[:5]).title())
+
+
+def with_wishes(plains: list[Plain], draw: random.Random) -> Iterator[tuple[str, str]]:
+    """Each request three times, with one or two wishes, or three."""
+    for plain in plains:
+        for num_wishes in (1, 1, draw.choice((1, 2, 2, 3))):
+            for _ in range(20):
+                try:
+                    yield constrained(plain, draw, num_wishes)
+                    break
+                except (ValueError, IndexError):
+                    continue  # these wishes do not fit this answer: other ones are drawn
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    """Every run of SHINGLE words."""
+    found = [word.lower() for word in words(text)]
+    return {tuple(found[begin : begin + SHINGLE]) for begin in range(len(found) - SHINGLE + 1)}
+
+
+def benchmark_shingles(data: Path) -> set[tuple[str, ...]]:
+    """Those of IFEval's prompts and of the held-out requests."""
+    prompts = [row["prompt"] for row in read(data / "ifeval" / "input_data.jsonl.gz")]
+    for row in read(data / "instructions" / "user_oriented.jsonl.gz"):
+        prompts += [row["instruction"], row["input"]]
+    return set().union(*map(shingles, prompts))
+
+
+if __name__ == "__main__":
+    main()
