@@ -105,6 +105,10 @@ static inline void start_block(const int32_t* minus, int64_t stride, VI* whole) 
     }
 }
 
+// Lines of scales and minima before a chunk's codes.
+template <int format>
+constexpr int scale_lines = static_cast<int>(group_geometry(static_cast<Format>(format), 256).codes / 64);
+
 template <int lines>
 static inline void fetch_ahead(const std::byte* here, const std::byte* group_end, const std::byte* next) {
   const int64_t left = group_end - here;
@@ -119,16 +123,13 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
   constexpr FormatTraits traits = format_traits[format];
   constexpr int parts = block_columns / traits.scale_columns;
   constexpr bool wide = traits.two_level;
-  constexpr int scale_lines = group_geometry(static_cast<Format>(format), 256).codes / 64;
   const GroupGeometry& geometry = *args.geometry;
   const Inputs& in = args.inputs;
   const float* const scale = in.scale + row * in.scales;
   const int32_t* const minus = (parts == 2 ? in.minus_sum16 : in.minus_sum) + row * in.blocks * parts;
   VF sum[rows], part_sum[rows];
-  for (int t = 0; t < rows; ++t) {
-    sum[t] = args.first_block ? f_load(out + t * args.out_stride) : f_zero();
-    part_sum[t] = f_zero();
-  }
+  for (int t = 0; t < rows; ++t) sum[t] = args.first_block ? f_load(out + t * args.out_stride) : f_zero();
+  for (int t = 0; t < rows; ++t) part_sum[t] = f_zero();
   const int64_t mask = geometry.chunk_blocks - 1;
   const std::byte* const group_end = args.group + geometry.bytes;
   // Without a next group the last lines are asked for again, which costs nothing.
@@ -139,7 +140,7 @@ static inline void matmul_quantised_tile(const MatmulArgs& args, int64_t row, fl
     if (in_chunk == 0) {
       chunk = args.group + geometry.chunk_of(block);
       codes = chunk + geometry.codes;
-      if constexpr (rows <= prefetch_rows) fetch_ahead<scale_lines>(chunk, group_end, next);
+      if constexpr (rows <= prefetch_rows) fetch_ahead<scale_lines<format>>(chunk, group_end, next);
     }
     if constexpr (rows <= prefetch_rows) fetch_ahead<traits.bits>(codes, group_end, next);
     VI whole[parts][rows];
