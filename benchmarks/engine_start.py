@@ -22,7 +22,7 @@ MAX_MEMORY_OF_DEFAULT, MAX_MEMORY_OF_NO_REPACK = 0.7, 1.0
 def measured_start(model: str, repeats: int) -> list[Row]:
     """Process start of gemcut-engine to a first token, and gemcut.load, beside llama.cpp's model + context + 1 token.
 
-    Run by turns; the first run of each fills the page cache and the layout cache and is not counted.
+    Neither counts the end of the process, which unmaps the weights. Run by turns; the first run of each fills the page cache and the layout cache and is not counted.
     """
     ours, loads, peers = [], [], []
     for turn in range(repeats + 1):
@@ -91,8 +91,16 @@ def _load_row(model: str, loads: list[dict[str, Any]]) -> Row:
 def _executable_seconds(model: str) -> float:
     command = [str(ENGINE_EXECUTABLE), "run", str(model_path(model)), PROMPT, "--max-tokens", "1", "--quiet"]
     begin = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-    return time.perf_counter() - begin
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, bufsize=0
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(1)
+        seconds = time.perf_counter() - begin
+        process.stdout.read()
+    if process.returncode or not first:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return seconds
 
 
 def _ready(command: Sequence[str]) -> dict[str, Any]:
