@@ -22,7 +22,8 @@ MAX_MEMORY_OF_DEFAULT, MAX_MEMORY_OF_NO_REPACK = 0.7, 1.0
 def measured_start(model: str, repeats: int) -> list[Row]:
     """Process start of gemcut-engine to a first token, and gemcut.load, beside llama.cpp's model + context + 1 token.
 
-    Neither counts the end of the process, which unmaps the weights. Run by turns; the first run of each fills the page cache and the layout cache and is not counted.
+    Neither counts the end of the process, which unmaps the weights. Run by turns; the first run of each fills the page
+    cache and the layout cache and is not counted.
     """
     ours, loads, peers = [], [], []
     for turn in range(repeats + 1):
