@@ -18,6 +18,7 @@ def main() -> None:
     """Run the recipe in FOLDER, or go on with it."""
     engine, model, data, folder, changes = sys.argv[1:]
     os.environ["KERAS_BACKEND"] = engine
+    from gemcut.cli.tune_progress import stop_on_signals
     from gemcut.tune.recipe import Recipe
     from gemcut.tune.run import Watcher, tune
 
@@ -27,7 +28,8 @@ def main() -> None:
         print(progress.stage, progress.step, flush=True)
         time.sleep(0.02)
 
-    result = tune(recipe, folder, watcher=Watcher(progress=tell))
+    with stop_on_signals() as is_asked_to_stop:
+        result = tune(recipe, folder, watcher=Watcher(progress=tell, is_asked_to_stop=is_asked_to_stop))
     print("done", result.ended, flush=True)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from gemcut.errors import UsageError
 from gemcut.tune.cluster import ALONE, Cluster, ClusterFlags, init_cluster
 from gemcut.tune.host_list import hosts_of
+from gemcut.tune.processes import Processes, connect
 
 SLURM = {
     "SLURM_JOB_ID": "4711",
@@ -156,3 +158,24 @@ def test_lists_of_hosts(text, names):
 def test_what_is_no_list_of_hosts(text):
     with pytest.raises(UsageError, match="HOSTS: .* is no list of hosts"):
         hosts_of(text, "HOSTS")
+
+
+class Disagreeing(Processes):
+    """Two processes, of which the other one has other values."""
+
+    def gathered(self, numbers):
+        return np.array([numbers, [number + 1 for number in numbers]], np.int32)
+
+
+def test_processes_that_begin_elsewhere_are_told():
+    processes = Disagreeing(Cluster("here:1", 2, 1, "flags"))
+    with pytest.raises(UsageError, match="process 1 of 2: step is 7 here and differs among the processes. All need"):
+        processes.check_agreement({"step": 7})
+    Processes().check_agreement({"step": 7})
+
+
+def test_tensorflow_is_one_process(monkeypatch):
+    for name, value in OURS.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="GEMCUT_NUM_PROCESSES: names 2 processes, but on tensorflow a run is one"):
+        connect("tensorflow")

@@ -79,6 +79,25 @@ TuneEngineOption = Annotated[
 TuneDtypeOption = Annotated[
     str | None, typer.Option(metavar="auto|float32|bfloat16", help="Number format to compute in.")
 ]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="data|fsdp|tensor",
+        help="What several devices split: rows, weights too, or each product [data]; docs/tuning-devices.md.",
+    ),
+]
+DevicesOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Devices of the run [all accelerators, or one processor].")
+]
+TensorDevicesOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Of --layout tensor: devices that share each product [all].")
+]
+CoordinatorOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Of several processes: where the first is [what a launcher says]."),
+]
+NumProcessesOption = Annotated[int | None, typer.Option(metavar="N", help="Of several processes: how many.")]
+ProcessIdOption = Annotated[int | None, typer.Option(metavar="I", help="Of several processes: which this is, from 0.")]
 EvaluateOption = Annotated[
     int | None, typer.Option(metavar="N", help="Steps between evaluations of what is held out [an epoch].")
 ]
@@ -128,6 +147,12 @@ def tune(
     engine: TuneEngineOption = None,
     dtype: TuneDtypeOption = None,
     threads: options.ThreadsOption = None,
+    layout: LayoutOption = None,
+    devices: DevicesOption = None,
+    tensor_devices: TensorDevicesOption = None,
+    coordinator: CoordinatorOption = None,
+    num_processes: NumProcessesOption = None,
+    process_id: ProcessIdOption = None,
     output: OutputOption = None,
     fresh: FreshOption = False,
     dry_run: DryRunOption = False,
@@ -168,11 +193,15 @@ def tune(
         "checkpoints.every": checkpoint_every,
         "engine": engine,
         "dtype": dtype,
+        "devices.layout": layout,
+        "devices.count": devices,
+        "devices.tensor": tensor_devices,
     }
     recipe = recipe_of(first, data or (), changes | held_out_of(held_out))
     if dry_run:
         show_data(recipe, page=page, as_json=json, quiet=quiet)
         return
+    from gemcut.tune.cluster import ClusterFlags
     from gemcut.tune.run import tune as run
 
     with stop_on_signals() as is_asked_to_stop, watching(is_asked_to_stop, quiet or json) as watcher:
@@ -183,8 +212,10 @@ def tune(
             fresh=fresh,
             command=shlex.join(["gemcut", *sys.argv[1:]]),
             watcher=watcher,
+            cluster=ClusterFlags(coordinator, num_processes, process_id),
         )
-    _print(result, as_json=json, quiet=quiet)
+    if result.is_main:
+        _print(result, as_json=json, quiet=quiet)
     if result.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
 

@@ -17,10 +17,14 @@ from gemcut.checkpoint.load import choose_dtype, choose_engine, choose_keras_eng
 from gemcut.errors import GemcutError, UsageError
 from gemcut.files import atomic_write_text
 from gemcut.hub import resolve
+from gemcut.tune.cluster import ClusterFlags
 from gemcut.tune.data_report import DataReport, build_report
 from gemcut.tune.data_report_html import render_html
 from gemcut.tune.export import ADAPTER, MODEL, export_adapter, export_model
+from gemcut.tune.layout import Layout
+from gemcut.tune.layout_choice import devices_in_words, layout_of
 from gemcut.tune.memory import peak_memory_bytes
+from gemcut.tune.processes import Bystander, Processes, SilentLog, connect
 from gemcut.tune.recipe import Recipe
 from gemcut.tune.run_checkpoint import FOLDER, CheckpointFolder
 from gemcut.tune.run_facts import check_same_run, run_facts
@@ -48,6 +52,7 @@ class TuneResult:
         artefact: The adapter or the model; None where the run was interrupted.
         exported_step: The step that this is of.
         notices: What may make the result differ from that of a run that was never interrupted.
+        is_main: Whether this is the process that wrote all that; the only one, mostly.
     """
 
     folder: Path
@@ -59,11 +64,13 @@ class TuneResult:
     artefact: Path | None
     exported_step: int | None
     notices: tuple[str, ...] = ()
+    is_main: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """The keys of `gemcut tune --json`."""
         paths = {"folder": str(self.folder), "artefact": None if self.artefact is None else str(self.artefact)}
-        return dataclasses.asdict(self) | paths | {"notices": list(self.notices)}
+        values = dataclasses.asdict(self) | paths | {"notices": list(self.notices)}
+        return {key: value for key, value in values.items() if key != "is_main"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +91,10 @@ class Watcher:
     progress: Callable[[Progress], None] = lambda _: None
     is_asked_to_stop: Callable[[], bool] = lambda: False
 
+    def aside(self) -> Watcher:
+        """The same for a process that is not the first one: nothing is shown, but it can be asked to stop."""
+        return Watcher(is_asked_to_stop=self.is_asked_to_stop)
+
 
 def tune(
     recipe: Recipe,
@@ -93,6 +104,7 @@ def tune(
     fresh: bool = False,
     command: str = "",
     watcher: Watcher | None = None,
+    cluster: ClusterFlags | None = None,
 ) -> TuneResult:
     """Run a recipe, or go on with it.
 
@@ -103,12 +115,13 @@ def tune(
         fresh: Begin anew, whatever the folder holds of a run.
         command: The command line, for the report.
         watcher: Who looks on.
+        cluster: Which of several processes this is; None for what the environment says.
 
     Raises:
         NotFoundError: the model or a file of data is not on this machine.
         DataError, TemplateError, CheckpointError, ConfigError, TokenizerError: model or data cannot be used.
         UsageError: the recipe makes no sense with this model, or the folder holds a run of another recipe.
-        BackendError: the engine is missing, or another one already runs in this process.
+        BackendError: the engine is missing, another one already runs in this process, or other processes are not met.
         DivergedError: the loss is no number any more; the state before that is kept.
         GemcutError: the disk is full; the last checkpoint is intact.
     """
@@ -116,18 +129,26 @@ def tune(
     with open_checkpoint(resolve(recipe.model)) as checkpoint:
         data = prepare(recipe, ModelText.of(checkpoint, recipe.model), watcher.data)
         report = build_report(data)
-        watcher.report(report)
         engine = _engine(recipe)
         start_engine(engine, threads)
+        processes = connect(engine, cluster)
+        watcher = watcher if processes.is_main else watcher.aside()
+        watcher.report(report)
+        layout = layout_of(recipe, engine, processes.cluster)
         dtype = choose_dtype(recipe.dtype, engine)
         recipe = dataclasses.replace(data.recipe, engine=engine, dtype=dtype)  # type: ignore[arg-type]
-        facts = run_facts(checkpoint, recipe, engine, dtype, threads)
+        facts = run_facts(checkpoint, recipe, engine, dtype, threads, devices_in_words(layout))
         folder = Path(output) if output is not None else RUNS / default_name(recipe)
-        with _locked(folder):
+        run = _Run(folder, recipe, data, checkpoint, facts, command, watcher, processes, layout)
+        if not processes.is_main:
+            with processes.together():
+                processes.wait()  # until the folder is as it should be
+                return run.take()
+        with _locked(folder), processes.together():
             if fresh:
                 _remove_run(folder)
-            run = _Run(folder, recipe, data, checkpoint, facts, command, watcher)
             atomic_write_text(folder / DATA_PAGE, render_html(report))
+            processes.wait()
             return run.take()
 
 
@@ -149,21 +170,31 @@ class _Run:
         facts: dict[str, Any],
         command: str,
         watcher: Watcher,
+        processes: Processes,
+        layout: Layout | None,
     ) -> None:
         self._folder, self._recipe, self._data, self._checkpoint = folder, recipe, data, checkpoint
         self._facts, self._command, self._watcher = facts, command, watcher
+        self._processes, self._layout = processes, layout
 
     def take(self) -> TuneResult:
         """Take the steps that are left, and export what came out."""
-        checkpoints = CheckpointFolder(self._folder, self._recipe.checkpoints.keep_last)
+        processes = self._processes
+        checkpoints = (CheckpointFolder if processes.is_main else Bystander)(
+            self._folder, self._recipe.checkpoints.keep_last
+        )
         latest = checkpoints.latest()
         notices = tuple(check_same_run(latest.facts, self._facts, str(self._folder))) if latest else ()
-        atomic_write_text(self._folder / RECIPE, self._recipe.to_yaml())
         batches = self._data.batches()
-        train = train_step_of(self._checkpoint, self._recipe, len(batches), self._facts["engine"])
         step = latest.state.step if latest else 0
+        beginning = {"step": step, "recipe": self._recipe.digest(), "base model": self._facts["base"], **batches.cursor}
+        processes.check_agreement(beginning)
+        if processes.is_main:
+            atomic_write_text(self._folder / RECIPE, self._recipe.to_yaml())
+        engine = self._facts["engine"]
+        train = train_step_of(self._checkpoint, self._recipe, len(batches), engine, layout=self._layout)
         self._watcher.begins(self._folder, step, notices)
-        with contextlib.closing(RunLog(self._folder, step)) as log:
+        with contextlib.closing(self._log(step)) as log:
             trainer = Trainer(
                 train,
                 batches,
@@ -173,7 +204,7 @@ class _Run:
                 self._facts,
                 held_out=None if self._data.held_out is None else self._data.held_out_batches,  # type: ignore[arg-type]
                 progress=self._watcher.progress,
-                is_asked_to_stop=self._watcher.is_asked_to_stop,
+                is_asked_to_stop=lambda: processes.any(self._watcher.is_asked_to_stop()),
             )
             if latest is not None:
                 trainer.restore(latest)
@@ -184,8 +215,10 @@ class _Run:
                 with contextlib.suppress(GemcutError):  # the disk may be full
                     self._report(trainer, f"failed. {problem}".rstrip("."), None, notices)
                 raise
+            processes.wait()  # the last checkpoint is written
             exported = None if ended == INTERRUPTED else self._export(trainer, checkpoints)
             self._report(trainer, ended, exported, notices)
+            processes.wait()
         memory = trainer.memory
         return TuneResult(
             self._folder,
@@ -197,7 +230,11 @@ class _Run:
             None if exported is None else self._folder / self._artefact,
             exported,
             notices,
+            processes.is_main,
         )
+
+    def _log(self, step: int) -> RunLog:
+        return RunLog(self._folder, step) if self._processes.is_main else SilentLog()
 
     @property
     def _artefact(self) -> str:
@@ -210,6 +247,8 @@ class _Run:
             trained, step = checkpoints.load(best).state.trained, best
         else:
             trained = trainer.train.state().trained
+        if not self._processes.is_main:
+            return step
         data = ", ".join(Path(name).name for name in self._recipe.data)
         about = f"{step} steps on {data}, learning rate {self._recipe.learning_rate:g}"
         folder = self._folder / self._artefact
@@ -223,6 +262,8 @@ class _Run:
         return step
 
     def _report(self, trainer: Trainer, ended: str, exported: int | None, notices: tuple[str, ...]) -> None:
+        if not self._processes.is_main:
+            return
         memory = trainer.memory
         report = RunReport(
             recipe=self._recipe,

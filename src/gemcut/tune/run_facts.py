@@ -20,9 +20,12 @@ _PACKAGES = {
     "tensorflow": ("numpy", "keras", "tensorflow", "tensorflow-cpu"),
 }
 _SAMPLED_BYTES = 4096
+ONE_DEVICE = "1"
 
 
-def run_facts(checkpoint: Checkpoint, recipe: Recipe, engine: str, dtype: str, threads: int | None) -> dict[str, Any]:
+def run_facts(
+    checkpoint: Checkpoint, recipe: Recipe, engine: str, dtype: str, threads: int | None, devices: str = ONE_DEVICE
+) -> dict[str, Any]:
     """The facts of a run on this machine.
 
     Args:
@@ -30,6 +33,7 @@ def run_facts(checkpoint: Checkpoint, recipe: Recipe, engine: str, dtype: str, t
         recipe: Of the run.
         engine, dtype: What computes, and in which type.
         threads: CPU threads that were asked for; None for the engine's default.
+        devices: How many there are, and what they split, in words.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -38,6 +42,7 @@ def run_facts(checkpoint: Checkpoint, recipe: Recipe, engine: str, dtype: str, t
         "engine": engine,
         "dtype": dtype,
         "threads": threads or cores,
+        "devices": devices,
         "processor": _processor(),
         "versions": _versions(engine),
     }
@@ -72,9 +77,10 @@ def check_same_run(kept: Mapping[str, Any], now: Mapping[str, Any], where: str) 
                 f"{where}: holds a run of {what} ({kept[key][:12]}, this is {now[key][:12]}). Choose another --output, "
                 "or begin anew in this one with --fresh."
             )
+    kept = {"devices": ONE_DEVICE, **kept}  # not written down before there could be several
     differing = [
         f"{key} was {kept[key]}, is {now[key]}"
-        for key in ("engine", "dtype", "threads", "processor")
+        for key in ("engine", "dtype", "threads", "devices", "processor")
         if kept[key] != now[key]
     ]
     packages = sorted({*kept["versions"], *now["versions"]})

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
@@ -28,6 +27,7 @@ from gemcut.tune.train_step import TrainStep
 from gemcut.tune.train_step_jax import BackendGradients
 
 Tensor = Any
+GATHERED_BYTES = 256 << 20
 BATCH = ("token_ids", "positions", "segments", "rows", "ids", "num_chunks")
 
 
@@ -139,6 +139,8 @@ class ShardedTrainStep(TrainStep):
         self._shapes = method.shapes()
         super().__init__(program, frozen, learning_rate)
         self._functions = Functions.of(program, mesh, self._specs, self._shapes)
+        whole = NamedSharding(mesh, Spec())
+        self._rows = jax.jit(jax.lax.dynamic_slice_in_dim, static_argnums=2, out_shardings=whole)
 
     def _placed(self, name: str, value: np.ndarray) -> Tensor:
         spec = self._specs.trained[name] if value.shape == self._shapes[name] else Spec()
@@ -154,7 +156,15 @@ class ShardedTrainStep(TrainStep):
     def _array(self, tensor: Tensor) -> np.ndarray:
         if tensor.is_fully_addressable or tensor.is_fully_replicated:
             return np.array(tensor)
-        return np.array(multihost_utils.process_allgather(tensor, tiled=True))
+        return np.concatenate(list(self._blocks(tensor)))
+
+    def _blocks(self, tensor: Tensor) -> Iterator[np.ndarray]:
+        """The rows of a tensor that other processes hold parts of, some at a time: no device takes all of it."""
+        row_bytes = tensor.nbytes // tensor.shape[0]
+        step = max(1, min(tensor.shape[0], GATHERED_BYTES // row_bytes))
+        for begin in range(0, tensor.shape[0], step):
+            size = min(step, tensor.shape[0] - begin)
+            yield np.array(self._rows(tensor, begin, size))
 
     def _arrays(self, batch: Batch) -> dict[str, np.ndarray]:
         """What is learnt is gathered on each device from its own rows."""

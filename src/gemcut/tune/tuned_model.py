@@ -9,11 +9,11 @@ import numpy as np
 
 from gemcut.checkpoint import Checkpoint
 from gemcut.checkpoint.load import choose_dtype, load_keras_model, start_engine
+from gemcut.tune.layout import Layout, Placement
 from gemcut.tune.recipe import Recipe
 from gemcut.tune.schedule import LearningRate, warmup_steps
 
 if TYPE_CHECKING:
-    from gemcut.tune.layout import Layout
     from gemcut.tune.train_step import TrainStep
 
 
@@ -49,7 +49,7 @@ def train_step_of(
         recipe.learning_rate, num_steps, warmup_steps(recipe.warmup, num_steps), recipe.schedule,
         recipe.final_learning_rate,
     )  # fmt: skip
-    if layout is not None:
+    if layout is not None and engine == "jax":
         from gemcut.tune.sharded_model import sharded_step_of
 
         return sharded_step_of(checkpoint, recipe, layout, rate, dtype)
@@ -57,6 +57,11 @@ def train_step_of(
     gradients = backend.BackendGradients()
     forward = Forward(checkpoint.config, method, gradients.leaf_ops(), dtype, gradients.recompute(recipe.recompute))
     program = StepProgram(forward, optimizer_of(recipe.optimizer), recipe.clip_norm, gradients)
+    if layout is not None:
+        from gemcut.tune.train_step_torch_ddp import DataParallelTrainStep
+
+        Placement(checkpoint.config, layout).check(recipe.batch_size)
+        return DataParallelTrainStep(program, frozen, rate)
     step: TrainStep = backend.BackendTrainStep(program, frozen, rate)
     return step
 
