@@ -28,6 +28,7 @@ PARAMETERS = {
     "load": "reference engine dtype threads context adapter",
     "published": "name",
     "show": "reference context",
+    "tune": "model data output threads fresh watcher settings",
 }
 METHODS = {
     "generate": "prompt max_tokens n stop logprobs json_schema regex grammar sampling",

@@ -33,7 +33,7 @@ from writing_requests import Request, requests
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[2] / "shared" / "datasets"
 SHINGLE = 8
-MAX_TOKENS, BATCH = 200, 64
+MAX_TOKENS, BATCH = 160, 64
 FAMILY_LIMITS = {"common_gen": 25, "dbpedia": 15, "paws": 6, "quarel": 10, "quartz": 8, "qasc": 8, "wiki_bio_who": 30}
 MAX_PROMPT_CHARACTERS = 700
 NUM_GSM8K, NUM_ARC = 900, 500
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, default=SHARED, help="folder of the data sets")
-    parser.add_argument("--texts", type=int, default=600, help="texts that the base model writes")
+    parser.add_argument("--texts", type=int, default=420, help="texts that the base model writes")
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)

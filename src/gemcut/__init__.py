@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gemcut import tune
     from gemcut.config import DecoderConfig, published
     from gemcut.errors import GemcutError
     from gemcut.generate import TextModel, load
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "published",
     "show",
+    "tune",
 ]
 
 _HOMES = {
@@ -42,6 +44,7 @@ _HOMES = {
     "load": "gemcut.generate",
     "published": "gemcut.config",
     "show": "gemcut.inspect",
+    "tune": "gemcut",  # the package itself can be called
 }
 
 
@@ -49,7 +52,8 @@ def __getattr__(name: str) -> Any:
     """The public name, imported from its home on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'gemcut' has no attribute {name!r}; its names are {', '.join(__all__)}.")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name]) if _HOMES[name] != __name__ else None
+    value = getattr(home, name) if home else importlib.import_module(f"{__name__}.{name}")
     globals()[name] = value
     return value
 

@@ -64,7 +64,7 @@ WRONG = {
     "text": ("model: 3\ndata: d\n", "r.yaml: model is 3, expected a text"),
     "texts": ("model: m\ndata: [3]\n", r"r.yaml: data is \[3\], expected a text or a list of texts"),
     "table": ("model: m\ndata: d\nsamples: {map: {a: 1}}\n", "samples: map is {'a': 1}, expected texts by name"),
-    "choice": ("model: m\ndata: d\nmethod: dora\n", "r.yaml: method is 'dora', expected one of lora, full"),
+    "choice": ("model: m\ndata: d\nmethod: dora\n", "r.yaml: method is 'dora', expected one of lora, qlora, full"),
     "range": ("model: m\ndata: d\nlora: {rank: 0}\n", "r.yaml: lora: rank is 0, expected at least 1"),
     "both ends": ("model: m\ndata: d\nlora: {dropout: 1}\n", "dropout is 1.0, expected at least 0 and at most 0.99"),
     "above": ("model: m\ndata: d\nlearning_rate: 0\n", "learning_rate is 0.0, expected more than 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -58,7 +59,10 @@ LimitOption = Annotated[int | None, typer.Option(metavar="N", help="Only the fir
 HeldOutOption = Annotated[
     str | None, typer.Option(metavar="SHARE|FILE", help="Hold out a share of the samples, or take a file's.")
 ]
-MethodOption = Annotated[str | None, typer.Option(metavar="lora|full", help="Train an adapter or all weights [lora].")]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(metavar="lora|qlora|full", help="Train an adapter, one beside 4-bit weights, or all weights [lora]."),
+]
 RankOption = Annotated[int | None, typer.Option(metavar="R", help="The adapter's rank [16].")]
 AlphaOption = Annotated[float | None, typer.Option(metavar="X", help="The adapter's scale is alpha / rank [32].")]
 BatchOption = Annotated[int | None, typer.Option(metavar="B", help="Rows of a micro-batch [4].")]
@@ -104,10 +108,21 @@ EvaluateOption = Annotated[
 PatienceOption = Annotated[
     int | None, typer.Option(metavar="N", help="Stop after so many evaluations without a better loss.")
 ]
+TasksOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="Tasks of `gemcut eval`, with commas, to ask at each evaluation too."),
+]
+TaskLimitOption = Annotated[int | None, typer.Option(metavar="N", help="The first N items of each task [100].")]
+TaskDataOption = Annotated[
+    list[Path] | None, typer.Option(metavar="DIR", help="Folder of the tasks' data, before the cache; may come again.")
+]
 CheckpointOption = Annotated[int | None, typer.Option(metavar="N", help="Steps between checkpoints [an epoch].")]
 SeedOption = Annotated[int | None, typer.Option(metavar="N", help="Of beginning, order and held-out split [0].")]
 OutputOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The run's folder [default: one in ./gemcut-tune].")
+]
+TrackOption = Annotated[
+    list[str] | None, typer.Option(metavar="wandb|mlflow", help="Tell this tracker, too; may come again.")
 ]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever the folder holds of a run.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the report on the data, and train nothing.")]
@@ -143,6 +158,9 @@ def tune(
     seed: SeedOption = None,
     evaluate_every: EvaluateOption = None,
     patience: PatienceOption = None,
+    tasks: TasksOption = None,
+    task_limit: TaskLimitOption = None,
+    task_data: TaskDataOption = None,
     checkpoint_every: CheckpointOption = None,
     engine: TuneEngineOption = None,
     dtype: TuneDtypeOption = None,
@@ -154,6 +172,7 @@ def tune(
     num_processes: NumProcessesOption = None,
     process_id: ProcessIdOption = None,
     output: OutputOption = None,
+    track: TrackOption = None,
     fresh: FreshOption = False,
     dry_run: DryRunOption = False,
     page: PageOption = None,
@@ -190,6 +209,8 @@ def tune(
         "seed": seed,
         "evaluation.every": evaluate_every,
         "evaluation.patience": patience,
+        "evaluation.tasks": None if tasks is None else [name.strip() for name in tasks.split(",")],
+        "evaluation.task_limit": task_limit,
         "checkpoints.every": checkpoint_every,
         "engine": engine,
         "dtype": dtype,
@@ -201,8 +222,11 @@ def tune(
     if dry_run:
         show_data(recipe, page=page, as_json=json, quiet=quiet)
         return
+    from gemcut.cli.tune_tasks import check_tasks, scores_of_tasks
     from gemcut.tune.cluster import ClusterFlags
     from gemcut.tune.run import tune as run
+
+    check_tasks(recipe.evaluation.tasks)
 
     with stop_on_signals() as is_asked_to_stop, watching(is_asked_to_stop, quiet or json) as watcher:
         result = run(
@@ -211,7 +235,7 @@ def tune(
             threads=threads,
             fresh=fresh,
             command=shlex.join(["gemcut", *sys.argv[1:]]),
-            watcher=watcher,
+            watcher=dataclasses.replace(watcher, task_scores=scores_of_tasks(task_data or ()), track=track or ()),
             cluster=ClusterFlags(coordinator, num_processes, process_id),
         )
     if result.is_main:

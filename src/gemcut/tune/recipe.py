@@ -14,7 +14,7 @@ from gemcut.tune.settings import settings_from, settings_to
 
 FORMAT = 1
 
-Method = Literal["lora", "full"]
+Method = Literal["lora", "qlora", "full"]
 TemplateChoice = Literal["auto", "chat", "plain"]
 LossOn = Literal["completion", "assistant"]
 Overlong = Literal["error", "truncate", "drop"]
@@ -40,6 +40,7 @@ class LoraSettings:
         rslora: The scale is alpha / sqrt(rank) instead.
         dropout: Share of A's inputs that are dropped.
         targets: Ends of the names of the matrices that get an adapter.
+        saved_as: Type of the factors in the finished adapter's file; training and checkpoints have float32.
     """
 
     rank: int = _limits(1, default=16)
@@ -47,6 +48,7 @@ class LoraSettings:
     rslora: bool = False
     dropout: float = _limits(0, 0.99, default=0.0)
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    saved_as: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,12 +107,16 @@ class EvaluationSettings:
         data: A file of held-out samples in place of a share.
         every: Steps between two evaluations; None for once an epoch.
         patience: Stop after so many evaluations without a better loss; None never stops.
+        tasks: Tasks of `gemcut eval` that are asked at each evaluation too.
+        task_limit: The first so many items of each of them.
     """
 
     share: float = _limits(0, 0.9, default=0.0)
     data: str | None = None
     every: int | None = _limits(1, default=None)
     patience: int | None = _limits(1, default=None)
+    tasks: tuple[str, ...] = ()
+    task_limit: int | None = _limits(1, default=100)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,7 +156,8 @@ class Recipe:
     Attributes:
         model: Reference of the base model.
         data: Files of training data.
-        method: "lora" trains an adapter beside the frozen weights, "full" all weights.
+        method: "lora" trains an adapter beside the frozen weights, "qlora" one beside weights of 4 bits, "full" all
+            weights.
         batch_size: Rows of a micro-batch, B.
         accumulation: Micro-batches of a step.
         epochs: Passes over the data.
@@ -163,7 +170,7 @@ class Recipe:
         engine: "jax", "torch" or "tensorflow"; "auto" takes the first that is installed.
         dtype: Of the computation: "auto", "float32" or "bfloat16".
         recompute: What backpropagation computes again to save memory: whole "blocks", what is "cheap", all but the
-            products with weights (JAX; elsewhere as "blocks"), or "nothing".
+            products with weights (JAX; elsewhere as "blocks"), or "nothing", which "qlora" takes for "blocks".
         seed: Of the adapter's beginning, the order of the rows, the held-out split and dropout.
         devices: How many, and what they split.
     """

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +30,20 @@ from gemcut.tune.run_checkpoint import FOLDER, CheckpointFolder
 from gemcut.tune.run_facts import check_same_run, run_facts
 from gemcut.tune.run_log import EVENTS, LOG, RunLog
 from gemcut.tune.run_report import REPORT, RunReport, write_report
+from gemcut.tune.trackers import Tracker, tracking
 from gemcut.tune.trainer import INTERRUPTED, Progress, Trainer
 from gemcut.tune.training_data import ModelText, TrainingData, prepare
 from gemcut.tune.tuned_model import train_step_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from gemcut.tune.train_step import TrainStep
     from gemcut.tune.training_data import Progress as DataProgress
 
 RUNS, RECIPE, DATA_PAGE = Path("gemcut-tune"), "recipe.yaml", "data.html"
+EVALUATED = ".evaluated"  # what tasks are asked of, in the run's folder; gone afterwards
+TaskScores = Callable[[Recipe, Path], dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +89,8 @@ class Watcher:
         begins: Called with the run's folder, and the step that it goes on from.
         progress: Called after every step and before longer work.
         is_asked_to_stop: Whether to save and leave.
+        task_scores: Asks the recipe's `evaluation.tasks` of an adapter's or a model's folder, for a score by name.
+        track: Trackers that are told the run's figures: "wandb", "mlflow".
     """
 
     data: DataProgress | None = None
@@ -90,6 +98,8 @@ class Watcher:
     begins: Callable[[Path, int, tuple[str, ...]], None] = lambda *_: None
     progress: Callable[[Progress], None] = lambda _: None
     is_asked_to_stop: Callable[[], bool] = lambda: False
+    task_scores: TaskScores | None = None
+    track: Sequence[str] = ()
 
     def aside(self) -> Watcher:
         """The same for a process that is not the first one: nothing is shown, but it can be asked to stop."""
@@ -126,6 +136,10 @@ def tune(
         GemcutError: the disk is full; the last checkpoint is intact.
     """
     watcher = watcher or Watcher()
+    if recipe.evaluation.tasks and watcher.task_scores is None:
+        raise UsageError(
+            "evaluation.tasks: nobody is there to ask them. Pass a Watcher with task_scores, or use `gemcut tune`."
+        )
     with open_checkpoint(resolve(recipe.model)) as checkpoint:
         data = prepare(recipe, ModelText.of(checkpoint, recipe.model), watcher.data)
         report = build_report(data)
@@ -194,7 +208,11 @@ class _Run:
         engine = self._facts["engine"]
         train = train_step_of(self._checkpoint, self._recipe, len(batches), engine, layout=self._layout)
         self._watcher.begins(self._folder, step, notices)
-        with contextlib.closing(self._log(step)) as log:
+        about = self._folder, self._recipe.to_dict(), self._recipe.digest()
+        with (
+            tracking(self._watcher.track, *about) as trackers,
+            contextlib.closing(self._log(step, trackers)) as log,
+        ):
             trainer = Trainer(
                 train,
                 batches,
@@ -203,6 +221,7 @@ class _Run:
                 log,
                 self._facts,
                 held_out=None if self._data.held_out is None else self._data.held_out_batches,  # type: ignore[arg-type]
+                task_scores=(lambda: self._asked(train)) if self._recipe.evaluation.tasks else None,
                 progress=self._watcher.progress,
                 is_asked_to_stop=lambda: processes.any(self._watcher.is_asked_to_stop()),
             )
@@ -233,12 +252,12 @@ class _Run:
             processes.is_main,
         )
 
-    def _log(self, step: int) -> RunLog:
-        return RunLog(self._folder, step) if self._processes.is_main else SilentLog()
+    def _log(self, step: int, trackers: Sequence[Tracker]) -> RunLog:
+        return RunLog(self._folder, step, trackers) if self._processes.is_main else SilentLog()
 
     @property
     def _artefact(self) -> str:
-        return ADAPTER if self._recipe.method == "lora" else MODEL
+        return MODEL if self._recipe.method == "full" else ADAPTER
 
     def _export(self, trainer: Trainer, checkpoints: CheckpointFolder) -> int:
         """Write the adapter or the model of the best step, else of the last; that step."""
@@ -247,19 +266,35 @@ class _Run:
             trained, step = checkpoints.load(best).state.trained, best
         else:
             trained = trainer.train.state().trained
+        self._write(self._folder / self._artefact, trained, step)
+        return step
+
+    def _asked(self, train: TrainStep) -> dict[str, float]:
+        """The tasks' scores of the state at hand."""
+        trained, folder = train.state().trained, self._folder / EVALUATED
         if not self._processes.is_main:
-            return step
+            return {}
+        assert self._watcher.task_scores is not None, "tune checks it"
+        try:
+            self._write(folder, trained, train.step)
+            return self._watcher.task_scores(self._recipe, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _write(self, folder: Path, trained: dict[str, np.ndarray], step: int) -> None:
+        """Write an adapter or a model."""
+        if not self._processes.is_main:
+            return
         data = ", ".join(Path(name).name for name in self._recipe.data)
         about = f"{step} steps on {data}, learning rate {self._recipe.learning_rate:g}"
-        folder = self._folder / self._artefact
-        if self._recipe.method == "lora":
+        if self._recipe.method != "full":
             from gemcut.tune.lora import Lora
 
             method = Lora(self._checkpoint.config, self._recipe.lora, self._facts["dtype"])
-            export_adapter(folder, method.updates(trained), self._checkpoint, self._recipe, about)
+            template = None if self._data.template is None else self._data.template.source
+            export_adapter(folder, method.updates(trained), self._checkpoint, self._recipe, about, template)
         else:
             export_model(folder, trained, self._checkpoint, about)
-        return step
 
     def _report(self, trainer: Trainer, ended: str, exported: int | None, notices: tuple[str, ...]) -> None:
         if not self._processes.is_main:

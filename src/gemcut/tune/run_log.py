@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gemcut.errors import DataError, GemcutError
 from gemcut.files import atomic_write_bytes
 from gemcut.tune.tensorboard_events import EventWriter
+from gemcut.tune.trackers import Tracker
 
 LOG = "log.jsonl"
 EVENTS = "tensorboard"
@@ -33,9 +34,11 @@ class RunLog:
     Args:
         run: The run's folder, which exists.
         step: Where the run goes on; what the log says of later steps goes, because they come again.
+        trackers: Told the same figures as TensorBoard.
     """
 
-    def __init__(self, run: Path, step: int = 0) -> None:
+    def __init__(self, run: Path, step: int = 0, trackers: Sequence[Tracker] = ()) -> None:
+        self._trackers = trackers
         self.path = run / LOG
         kept = [entry for entry in read_log(run) if entry["step"] <= step] if self.path.exists() else []
         atomic_write_bytes(self.path, "".join(_line(entry) for entry in kept).encode())
@@ -52,7 +55,10 @@ class RunLog:
             self._file.write(_line({"kind": kind, "step": step, **values}))
             self._file.flush()
             shown = {tag: values[name] for name, tag in _SHOWN.get(kind, {}).items() if values.get(name) is not None}
+            shown |= {f"tasks/{task}": score for task, score in values.get("tasks", {}).items()}
             self._events.write(step, shown)
+            for tracker in self._trackers:
+                tracker.write(step, shown)
         except OSError as problem:
             raise GemcutError(
                 f"{self.path}: could not be written ({problem.strerror}). Free space, then give the same command again "

@@ -72,7 +72,8 @@ def write_report(run: Path, report: RunReport) -> None:
         css=markupsafe.Markup(css),
         curves=markupsafe.Markup(curves_svg(entries, is_page=True)) if has_curves else None,
         last=steps[-1] if steps else None,
-        evaluations=evaluations,
+        evaluations=[entry for entry in evaluations if entry["loss"] is not None],
+        task_rows=_task_rows(evaluations),
         tally=_tally(report, steps, evaluations),
         facts=_facts(report.facts),
         recipe=report.recipe.to_yaml(),
@@ -85,14 +86,22 @@ def _tally(
 ) -> list[tuple[str, str]]:
     """Figures and what they are."""
     rows = [(f"{len(steps):,}", f"of {report.num_steps:,} steps")]
-    if evaluations:
-        best = min(evaluations, key=lambda entry: entry["loss"])
+    if losses := [entry for entry in evaluations if entry["loss"] is not None]:
+        best = min(losses, key=lambda entry: entry["loss"])
         rows.append((f"{best['loss']:.4f}", f"held-out loss after step {best['step']:,}, the lowest"))
     if steps and steps[-1]["loss"] is not None:
         rows.append((f"{steps[-1]['loss']:.4f}", "loss of the last step"))
     if report.seconds:
         rows.append((f"{report.tokens / report.seconds:,.0f}", "tokens a second"))
     return [*rows, (duration(report.seconds), "of training"), (f"{report.memory_bytes / 2**30:.2f} GiB", "at most")]
+
+
+def _task_rows(evaluations: Sequence[dict[str, Any]]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Names of the tasks that were asked, and after each step their scores."""
+    names = list(dict.fromkeys(name for entry in evaluations for name in entry.get("tasks", ())))
+    asked = [entry for entry in evaluations if entry.get("tasks")]
+    rows = [(entry["step"], [f"{entry['tasks'][name]:.4f}" for name in names]) for entry in asked]
+    return names, rows
 
 
 def duration(seconds: float) -> str:

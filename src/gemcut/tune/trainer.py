@@ -67,9 +67,11 @@ class Memory:
     tokens: int = 0
     seconds: float = 0.0
 
-    def note(self, step: int, loss: float) -> None:
-        """Take in an evaluation."""
+    def note(self, step: int, loss: float | None) -> None:
+        """Take in an evaluation; without a loss none is the best."""
         self.evaluated, self.held_out_loss = step, loss
+        if loss is None:
+            return
         if loss < self.best_loss:
             self.best_step, self.best_loss, self.num_worse = step, loss, 0
         else:
@@ -98,6 +100,7 @@ class Trainer:
         log: Where every step is written down.
         facts: What every checkpoint says of the run.
         held_out: One pass over what is held out; None where nothing is.
+        task_scores: Asks tasks of the state at hand, for a score by the task's name; None where there are none.
         progress: Called after every step and before longer work.
         is_asked_to_stop: Whether to save and leave; asked after every step and every batch of an evaluation.
     """
@@ -112,12 +115,14 @@ class Trainer:
         facts: dict[str, Any],
         *,
         held_out: Callable[[], Batches] | None = None,
+        task_scores: Callable[[], dict[str, float]] | None = None,
         progress: Callable[[Progress], None] | None = None,
         is_asked_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.train, self.batches, self.recipe = train, batches, recipe
         self.folder, self.log, self._facts = folder, log, facts
-        self._held_out, self._tell = held_out, progress or (lambda _: None)
+        self._held_out, self._task_scores = held_out, task_scores
+        self._tell = progress or (lambda _: None)
         self._is_asked_to_stop = is_asked_to_stop
         self.memory = Memory()
         self._loss: float | None = None
@@ -204,25 +209,29 @@ class Trainer:
 
     def _is_evaluation_due(self) -> bool:
         step = self.train.step
-        if self._held_out is None or self.memory.evaluated == step:
+        has_none = self._held_out is None and self._task_scores is None
+        if has_none or self.memory.evaluated == step:
             return False
         every = self.recipe.evaluation.every or self.batches.steps_per_epoch
         return step % every == 0 or step == len(self.batches)
 
     def _evaluate(self) -> bool:
-        """The held-out loss; False where it was interrupted, to be done again."""
-        assert self._held_out is not None
+        """The held-out loss and the tasks' scores; False where it was interrupted, to be done again."""
         self._report("evaluating")
-        begin, total, count = time.perf_counter(), 0.0, 0
-        for batch in _each(self._held_out()):
-            if self._is_asked_to_stop():
-                return False
-            loss, num_targets = self.train.loss(batch)
-            total, count = total + loss, count + num_targets
-        loss, step = total / max(1, count), self.train.step
-        self.memory.note(step, loss)
-        seconds = round(time.perf_counter() - begin, 4)
-        self.log.write(EVALUATION, step, {"loss": loss, "num_targets": count, "seconds": seconds})
+        begin, step = time.perf_counter(), self.train.step
+        values: dict[str, Any] = {"loss": None, "num_targets": 0}
+        if self._held_out is not None:
+            total, count = 0.0, 0
+            for batch in _each(self._held_out()):
+                if self._is_asked_to_stop():
+                    return False
+                loss, num_targets = self.train.loss(batch)
+                total, count = total + loss, count + num_targets
+            values = {"loss": total / max(1, count), "num_targets": count}
+        if self._task_scores is not None:
+            values["tasks"] = self._task_scores()
+        self.memory.note(step, values["loss"])
+        self.log.write(EVALUATION, step, values | {"seconds": round(time.perf_counter() - begin, 4)})
         if self.memory.best_step == step and self.recipe.checkpoints.keep_best:
             self._save()
         return True

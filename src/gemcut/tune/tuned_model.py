@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gemcut.checkpoint import Checkpoint
-from gemcut.checkpoint.load import choose_dtype, load_keras_model, start_engine
+from gemcut.checkpoint.load import choose_dtype, load_keras_model, start_engine, to_backend
 from gemcut.tune.layout import Layout, Placement
 from gemcut.tune.recipe import Recipe
 from gemcut.tune.schedule import LearningRate, warmup_steps
@@ -55,7 +56,8 @@ def train_step_of(
         return sharded_step_of(checkpoint, recipe, layout, rate, dtype)
     method, frozen = _method_of(checkpoint, recipe, engine, dtype)
     gradients = backend.BackendGradients()
-    forward = Forward(checkpoint.config, method, gradients.leaf_ops(), dtype, gradients.recompute(recipe.recompute))
+    recompute = "blocks" if recipe.method == "qlora" and recipe.recompute == "nothing" else recipe.recompute
+    forward = Forward(checkpoint.config, method, gradients.leaf_ops(), dtype, gradients.recompute(recompute))
     program = StepProgram(forward, optimizer_of(recipe.optimizer), recipe.clip_norm, gradients)
     if layout is not None:
         from gemcut.tune.train_step_torch_ddp import DataParallelTrainStep
@@ -70,7 +72,12 @@ def _method_of(checkpoint: Checkpoint, recipe: Recipe, engine: str, dtype: str) 
     """What is trained, and the tensors that are not."""
     from gemcut.tune.full_tuning import FullTuning
     from gemcut.tune.lora import Lora
+    from gemcut.tune.qlora import QLora, packed_tree
 
+    if recipe.method == "qlora":
+        return QLora(checkpoint.config, recipe.lora, dtype, recipe.seed), packed_tree(
+            checkpoint, dtype, functools.partial(to_backend, engine=engine)
+        )
     if recipe.method == "lora":
         method = Lora(checkpoint.config, recipe.lora, dtype, recipe.seed)
         return method, load_keras_model(checkpoint, engine, dtype, None).keras_model.tree()
