@@ -1,8 +1,8 @@
 """Losses of a few steps in several layouts, as JSON: run in a process of its own, which has eight devices.
 
-    python layout_losses.py FOLDER METHOD LAYOUTS
+    python layout_losses.py ENGINE FOLDER METHOD LAYOUTS
 
-LAYOUTS is JSON: null for one device, or [name, devices, devices that share each product].
+ENGINE is jax or tensorflow. LAYOUTS is JSON: null for one device, or [name, devices, devices that share each product].
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-os.environ["KERAS_BACKEND"] = "jax"
+os.environ["KERAS_BACKEND"] = sys.argv[1]
 sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
 
 import numpy as np
@@ -25,24 +25,30 @@ from gemcut.tune.tuned_model import train_step_of
 
 LENGTHS = [[19, 11, 7], [29, 5], [40], [3, 3], [10, 20], [12], [5, 5, 5, 5], [30]]  # a row each
 ROW_LENGTH = 40
+NUM_DEVICES = 8
 NUM_STEPS = 3
 
 
 def main() -> None:
     """Print, for each layout, the losses of the steps and the held-out loss after them."""
-    folder, method, layouts = sys.argv[1:]
+    engine, folder, method, layouts = sys.argv[1:]
+    if engine == "tensorflow":
+        import tensorflow as tf
+
+        [processor] = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * NUM_DEVICES)
     found = [
-        losses(Path(folder), method, None if each is None else Layout(*each)) for each in json.loads(layouts)
+        losses(engine, Path(folder), method, None if each is None else Layout(*each)) for each in json.loads(layouts)
     ]  # fmt: skip
     print(json.dumps(found))
 
 
-def losses(folder: Path, method: str, layout: Layout | None) -> list[float]:
+def losses(engine: str, folder: Path, method: str, layout: Layout | None) -> list[float]:
     """The mean losses of the steps, and at last the mean loss of a batch that nothing is learnt from."""
     recipe = recipe_of(method=method, batch_size=8, learning_rate=1e-2, schedule="constant", warmup=0)
     with open_checkpoint(folder) as checkpoint:
         vocab_size = checkpoint.config.vocab_size
-        train = train_step_of(checkpoint, recipe, NUM_STEPS, "jax", layout=layout)
+        train = train_step_of(checkpoint, recipe, NUM_STEPS, engine, layout=layout)
         rest = iter(documents_of([each for row in LENGTHS for each in row], vocab_size=vocab_size))
         batch = batch_of([[next(rest) for _ in row] for row in LENGTHS], ROW_LENGTH)
         state, generator = train.state(), np.random.default_rng(3)

@@ -21,12 +21,12 @@ SCRIPT = Path(__file__).parent / "layout_losses.py"
 GEMMA_2B, GEMMA_7B = published("gemma-2b").config, published("gemma-7b").config
 
 
-def losses_of(family_name, method, layouts, folder, **changes):
+def losses_of(family_name, method, layouts, folder, engine="jax", **changes):
     """Losses of a shrunk model, [layouts, steps]; its sizes can be divided by eight."""
     family = next(family for family in FAMILIES if family.name == family_name)
     settings = family.settings | {"num_attention_heads": 8, "vocab_size": 200, "num_hidden_layers": 2} | changes
     write_reference(dataclasses.replace(family, settings=settings), folder)
-    command = [sys.executable, str(SCRIPT), str(folder), method, json.dumps(layouts)]
+    command = [sys.executable, str(SCRIPT), engine, str(folder), method, json.dumps(layouts)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return np.array(json.loads(done.stdout.splitlines()[-1]))
@@ -45,6 +45,11 @@ def test_losses_are_those_of_one_device(family, method, layouts, changes, tmp_pa
     assert alone[0] > alone[-1], "nothing was learnt"
     for layout, found in zip(layouts, others, strict=True):
         np.testing.assert_allclose(found, alone, rtol=1e-5, atol=0, err_msg=str(layout))
+
+
+def test_losses_of_mirrored_devices_on_tensorflow(tmp_path):
+    alone, mirrored = losses_of("gemma", "lora", [None, ["data", 2, 1]], tmp_path, "tensorflow", num_hidden_layers=1)
+    np.testing.assert_allclose(mirrored, alone, rtol=1e-5, atol=0)
 
 
 def test_fsdp_splits_every_matrix_of_published_models():

@@ -72,11 +72,16 @@ def _of_jax(recipe: Recipe, cluster: Cluster) -> int:
         return there
     if jax.default_backend() == "cpu":
         return 1
-    chosen = max(number for number in range(1, there + 1) if recipe.batch_size % number == 0)
+    return _that_divide(recipe.batch_size, there)
+
+
+def _that_divide(batch_size: int, there: int) -> int:
+    """As many devices of those that are there as rows can be split over."""
+    chosen = max(number for number in range(1, there + 1) if batch_size % number == 0)
     if chosen < there:
         logger.warning(
             "%d of %d devices are used: --batch %d cannot be split over more. Take a multiple of %d to use all.",
-            chosen, there, recipe.batch_size, there,
+            chosen, there, batch_size, there,
         )  # fmt: skip
     return chosen
 
@@ -97,9 +102,10 @@ def _of_torch(recipe: Recipe, cluster: Cluster) -> int:
 
 def _of_tensorflow(recipe: Recipe, cluster: Cluster) -> int:
     del cluster
-    if recipe.devices.layout != "data" or recipe.devices.count not in (None, 1):
-        raise UsageError(
-            f"--layout {recipe.devices.layout} on {recipe.devices.count or 'all'} devices: TensorFlow computes on one "
-            "so far. Use --engine jax or torch."
-        )
-    return 1
+    import tensorflow as tf
+
+    settings = recipe.devices
+    if settings.layout != "data":
+        raise UsageError(f"--layout {settings.layout}: TensorFlow has data only. Use --engine jax, or --layout data.")
+    accelerators = len(tf.config.list_physical_devices("GPU"))
+    return settings.count or _that_divide(recipe.batch_size, max(1, accelerators))

@@ -60,10 +60,15 @@ def train_step_of(
     forward = Forward(checkpoint.config, method, gradients.leaf_ops(), dtype, gradients.recompute(recompute))
     program = StepProgram(forward, optimizer_of(recipe.optimizer), recipe.clip_norm, gradients)
     if layout is not None:
+        Placement(checkpoint.config, layout).check(recipe.batch_size)
+    if layout is not None and engine == "torch":
         from gemcut.tune.train_step_torch_ddp import DataParallelTrainStep
 
-        Placement(checkpoint.config, layout).check(recipe.batch_size)
         return DataParallelTrainStep(program, frozen, rate)
+    if layout is not None:
+        from gemcut.tune.train_step_tensorflow_mirrored import MirroredTrainStep
+
+        return MirroredTrainStep(program, frozen, rate, layout.num_devices)
     step: TrainStep = backend.BackendTrainStep(program, frozen, rate)
     return step
 
