@@ -183,6 +183,7 @@ ALONE_nemo := nemo-automodel==0.7.0
 proof-formats: $(foreach name,llamacpp peft vllm nemo,.venv-$(name)/.installed)
 
 proof-lm-eval: .venv-lmeval/.installed
+proof-tune-tpu: .venv-tpu/.installed
 proof-serve: .venv-schemathesis/.installed
 proof-serve-vllm: .venv-vllm/.installed
 proof-clients: .venv-clients/.installed .venv-clients/node/package.json

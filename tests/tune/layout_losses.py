@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["KERAS_BACKEND"] = sys.argv[1]
@@ -30,7 +31,7 @@ NUM_STEPS = 3
 
 
 def main() -> None:
-    """Print, for each layout, the losses of the steps and the held-out loss after them."""
+    """Print, for each layout, the losses of the steps, the held-out loss after them, and the largest device's share."""
     engine, folder, method, layouts = sys.argv[1:]
     if engine == "tensorflow":
         import tensorflow as tf
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def losses(engine: str, folder: Path, method: str, layout: Layout | None) -> list[float]:
-    """The mean losses of the steps, and at last the mean loss of a batch that nothing is learnt from."""
+    """The mean losses of the steps, the mean loss of a batch that nothing is learnt from, and the largest share."""
     recipe = recipe_of(method=method, batch_size=8, learning_rate=1e-2, schedule="constant", warmup=0)
     with open_checkpoint(folder) as checkpoint:
         vocab_size = checkpoint.config.vocab_size
@@ -60,7 +61,20 @@ def losses(engine: str, folder: Path, method: str, layout: Layout | None) -> lis
             train.load_state(state)
         found = [train.run((batch, batch)).loss for _ in range(NUM_STEPS)]
         loss, num_targets = train.loss(batch)
-        return [*found, loss / num_targets]
+        return [*found, loss / num_targets, 1.0 if engine == "tensorflow" else largest_share(train)]
+
+
+def largest_share(train: Any) -> float:
+    """Bytes of the device that holds most of the weights, of those of all weights."""
+    import jax
+
+    weights = jax.tree.leaves(train.frozen) or jax.tree.leaves(train.trained)
+    tensors = {id(each): each for each in weights}.values()
+    held = dict.fromkeys(jax.devices(), 0)
+    for tensor in tensors:
+        for shard in tensor.addressable_shards:
+            held[shard.device] += shard.data.nbytes
+    return max(held.values()) / sum(tensor.nbytes for tensor in tensors)
 
 
 if __name__ == "__main__":

@@ -22,14 +22,15 @@ GEMMA_2B, GEMMA_7B = published("gemma-2b").config, published("gemma-7b").config
 
 
 def losses_of(family_name, method, layouts, folder, engine="jax", **changes):
-    """Losses of a shrunk model, [layouts, steps]; its sizes can be divided by eight."""
+    """Losses of a shrunk model, [layouts, steps], and shares; its sizes can be divided by eight."""
     family = next(family for family in FAMILIES if family.name == family_name)
     settings = family.settings | {"num_attention_heads": 8, "vocab_size": 200, "num_hidden_layers": 2} | changes
     write_reference(dataclasses.replace(family, settings=settings), folder)
     command = [sys.executable, str(SCRIPT), engine, str(folder), method, json.dumps(layouts)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    return np.array(json.loads(done.stdout.splitlines()[-1]))
+    found = np.array(json.loads(done.stdout.splitlines()[-1]))
+    return found[:, :-1], found[:, -1]
 
 
 @pytest.mark.parametrize(
@@ -41,14 +42,19 @@ def losses_of(family_name, method, layouts, folder, engine="jax", **changes):
     ],
 )
 def test_losses_are_those_of_one_device(family, method, layouts, changes, tmp_path):
-    alone, *others = losses_of(family, method, [None, *layouts], tmp_path, **changes)
+    [alone, *others], [_, *shares] = losses_of(family, method, [None, *layouts], tmp_path, **changes)
     assert alone[0] > alone[-1], "nothing was learnt"
-    for layout, found in zip(layouts, others, strict=True):
+    vocabulary_is_split = changes.get("vocab_size", 200) % 8 == 0
+    for layout, found, share in zip(layouts, others, shares, strict=True):
         np.testing.assert_allclose(found, alone, rtol=1e-5, atol=0, err_msg=str(layout))
+        parts = {"data": 1, "fsdp": layout[1], "tensor": layout[2]}[layout[0]]
+        assert share < (1 / parts + 0.1 if vocabulary_is_split else 0.4), f"{layout}: a device holds {share:.3f} of all"
 
 
 def test_losses_of_mirrored_devices_on_tensorflow(tmp_path):
-    alone, mirrored = losses_of("gemma", "lora", [None, ["data", 2, 1]], tmp_path, "tensorflow", num_hidden_layers=1)
+    [alone, mirrored], _ = losses_of(
+        "gemma", "lora", [None, ["data", 2, 1]], tmp_path, "tensorflow", num_hidden_layers=1
+    )
     np.testing.assert_allclose(mirrored, alone, rtol=1e-5, atol=0)
 
 
