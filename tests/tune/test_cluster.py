@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from gemcut.errors import UsageError
+from gemcut.errors import BackendError, UsageError
 from gemcut.tune.cluster import ALONE, Cluster, ClusterFlags, init_cluster
 from gemcut.tune.host_list import hosts_of
 from gemcut.tune.processes import Processes, connect
@@ -179,3 +179,16 @@ def test_tensorflow_is_one_process(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="GEMCUT_NUM_PROCESSES: names 2 processes, but on tensorflow a run is one"):
         connect("tensorflow")
+
+
+def test_processes_that_do_not_meet(monkeypatch):
+    def fail(cluster):
+        raise RuntimeError("DEADLINE_EXCEEDED: nobody is there")
+
+    for name, value in OURS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("gemcut.tune.processes._connect_torch", fail)
+    with pytest.raises(
+        BackendError, match=r"process 1 of 2 \(GEMCUT_NUM_PROCESSES\): did not meet the others at first:8476"
+    ):
+        connect("torch")

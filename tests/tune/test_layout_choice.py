@@ -16,14 +16,16 @@ from gemcut.tune.recipe import Recipe
 PAIR = Cluster("here:1", 2, 0, "flags")
 
 
-def choose(monkeypatch, engine, cluster=ALONE, *, there=8, platform="gpu", batch_size=8, **devices):
+def choose(monkeypatch, engine, cluster=ALONE, *, there=8, platform="gpu", batch_size=8, method="lora", **devices):
     """The choice on a machine with so many devices."""
     jax = types.SimpleNamespace(device_count=lambda: there, default_backend=lambda: platform)
     listed = ["GPU"] * there if platform == "gpu" else []
     config = types.SimpleNamespace(list_physical_devices=lambda kind: listed)
     monkeypatch.setitem(sys.modules, "jax", jax)
     monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
-    recipe = Recipe.from_dict({"model": "m", "data": ["d"], "batch_size": batch_size, "devices": devices})
+    recipe = Recipe.from_dict(
+        {"model": "m", "data": ["d"], "method": method, "batch_size": batch_size, "devices": devices}
+    )
     return layout_of(recipe, engine, cluster)
 
 
@@ -34,6 +36,7 @@ def choose(monkeypatch, engine, cluster=ALONE, *, there=8, platform="gpu", batch
         pytest.param("jax", {}, Layout("data", 8), id="accelerators"),
         pytest.param("jax", {"there": 1}, None, id="one-accelerator"),
         pytest.param("jax", {"count": 1}, None, id="one-of-several"),
+        pytest.param("jax", {"method": "qlora"}, None, id="qlora"),
         pytest.param("jax", {"count": 4, "platform": "cpu"}, Layout("data", 4), id="processors"),
         pytest.param("jax", {"layout": "fsdp"}, Layout("fsdp", 8), id="fsdp"),
         pytest.param("jax", {"layout": "tensor"}, Layout("tensor", 8, 8), id="tensor"),

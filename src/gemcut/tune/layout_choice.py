@@ -70,7 +70,7 @@ def _of_jax(recipe: Recipe, cluster: Cluster) -> int:
         return settings.count
     if settings.layout != "data":
         return there
-    if jax.default_backend() == "cpu":
+    if jax.default_backend() == "cpu" or recipe.method == "qlora":
         return 1
     return _that_divide(recipe.batch_size, there)
 
