@@ -59,9 +59,12 @@ def main() -> None:
     cases = [tuple(sys.argv[1:4])] if len(sys.argv) > 3 else CASES
     kept = json.loads(RESULT.read_text())["cases"] if RESULT.exists() else {}
     jax.default_backend = lambda: "tpu"  # so that leaf operations take the form that they have there
+    for case in CASES:  # at once, where compiling takes minutes
+        kept[" ".join(case)] = kept.get(" ".join(case), {}) | {"state_bytes": Shapes(*case).state_bytes}
+    write(kept)
     for case in cases:
-        found = compiled(*case)
-        kept[" ".join(case)] = found
+        found = compiled(Shapes(*case))
+        kept[" ".join(case)] |= found
         print(" ".join(case), json.dumps(found), flush=True)
         write(kept)
 
@@ -80,37 +83,51 @@ def write(cases: dict[str, Any]) -> None:
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def compiled(model: str, method_name: str, layout_name: str) -> dict[str, Any]:
+class Shapes:
+    """The programs of a case, and shapes in place of what they take."""
+
+    def __init__(self, model: str, method_name: str, layout_name: str) -> None:
+        config = published(model).config
+        recipe = Recipe.from_dict({"model": model, "data": ["d"], "method": method_name, "batch_size": NUM_ROWS})
+        placement = Placement(config, LAYOUTS[layout_name])
+        placement.check(NUM_ROWS)
+        mesh = grid_of(placement.layout, list(topologies.get_topology_desc(TOPOLOGY, platform="tpu").devices))
+        method, own_method = (method_of(recipe, each, "bfloat16") for each in (config, placement.own_config))
+        program = sharded_program(placement, method, own_method, recipe, "bfloat16", optimizer_of(recipe.optimizer))
+        self.frozen: Any = {"layers": [{}] * config.num_hidden_layers}
+        if method_name == "lora":
+            self.frozen = frozen_shapes(config, placement, mesh)
+        frozen_specs = jax.tree.map(lambda each: each.sharding.spec, self.frozen)
+        specs = Specs.of(placement, method, program.optimizer, frozen_specs)
+        self.functions = Functions.of(program, mesh, specs, method.shapes())
+        self.trained = {
+            name: shape_of(mesh, shape, "float32", spec_of(placement, name, shape))
+            for name, shape in method.shapes().items()
+        }
+        self.slots = {
+            name: dict.fromkeys(program.optimizer.slots(shape), self.trained[name])
+            for name, shape in method.shapes().items()
+        }
+        self.batch, self.scalar = batch_shapes(mesh), shape_of(mesh, (), "float32", Spec())
+        self.numbers = dict.fromkeys(program.optimizer.numbers(0, 1.0), self.scalar)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of weights, trained tensors and optimiser on a chip, which stay between steps."""
+        frozen = {id(leaf): leaf for leaf in jax.tree.leaves(self.frozen)}.values()
+        return sum(map(bytes_of, [*frozen, *jax.tree.leaves([self.trained, self.slots])]))
+
+
+def compiled(shapes: Shapes) -> dict[str, Any]:
     """Bytes of a chip in the gradients' and in the optimiser's program; or why there is none."""
-    config = published(model).config
-    recipe = Recipe.from_dict({"model": model, "data": ["d"], "method": method_name, "batch_size": NUM_ROWS})
-    placement = Placement(config, LAYOUTS[layout_name])
-    placement.check(NUM_ROWS)
-    mesh = grid_of(placement.layout, list(topologies.get_topology_desc(TOPOLOGY, platform="tpu").devices))
-    method, own_method = (method_of(recipe, each, "bfloat16") for each in (config, placement.own_config))
-    program = sharded_program(placement, method, own_method, recipe, "bfloat16", optimizer_of(recipe.optimizer))
-    frozen: Any = {"layers": [{}] * config.num_hidden_layers}
-    if method_name == "lora":
-        frozen = frozen_shapes(config, placement, mesh)
-    specs = Specs.of(placement, method, program.optimizer, jax.tree.map(lambda each: each.sharding.spec, frozen))
-    functions = Functions.of(program, mesh, specs, method.shapes())
-    trained = {
-        name: shape_of(mesh, shape, "float32", spec_of(placement, name, shape))
-        for name, shape in method.shapes().items()
-    }
-    slots = {
-        name: dict.fromkeys(program.optimizer.slots(shape), trained[name]) for name, shape in method.shapes().items()
-    }
-    scalar = shape_of(mesh, (), "float32", Spec())
-    numbers = dict.fromkeys(program.optimizer.numbers(0, 1.0), scalar)
+    functions, trained, scalar = shapes.functions, shapes.trained, shapes.scalar
     try:
         return {
-            "gradients": memory_of(functions.add_gradients, trained, trained, frozen, batch_shapes(mesh), scalar),
-            "optimizer": memory_of(functions.apply, trained, slots, trained, scalar, numbers),
-            "state_bytes": state_bytes(trained, slots, frozen),
+            "gradients": memory_of(functions.add_gradients, trained, trained, shapes.frozen, shapes.batch, scalar),
+            "optimizer": memory_of(functions.apply, trained, shapes.slots, trained, scalar, shapes.numbers),
         }
     except jax.errors.JaxRuntimeError as problem:
-        return {"refused": str(problem).splitlines()[0][:300], "state_bytes": state_bytes(trained, slots, frozen)}
+        return {"refused": str(problem).splitlines()[0][:300]}
 
 
 def frozen_shapes(config: DecoderConfig, placement: Placement, mesh: Any) -> Any:
@@ -138,14 +155,9 @@ def shape_of(mesh: Any, shape: tuple[int, ...], dtype: str, spec: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
 
 
-def state_bytes(trained: Any, slots: Any, frozen: Any) -> int:
-    """Bytes of a chip that stay between steps."""
-    return sum(
-        int(np.prod(each.sharding.shard_shape(each.shape))) * np.dtype(each.dtype).itemsize
-        for each in {id(leaf): leaf for leaf in jax.tree.leaves(frozen)}.values()
-    ) + sum(
-        int(np.prod(each.sharding.shard_shape(each.shape))) * 4 for each in jax.tree.leaves([trained, slots])
-    )  # fmt: skip
+def bytes_of(tensor: Any) -> int:
+    """Bytes of a tensor on one chip."""
+    return int(np.prod(tensor.sharding.shard_shape(tensor.shape))) * np.dtype(tensor.dtype).itemsize
 
 
 def memory_of(function: Any, *arguments: Any) -> dict[str, Any]:
