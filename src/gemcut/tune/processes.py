@@ -182,7 +182,8 @@ def _started_torch() -> Cluster | None:
 def _connect_jax(cluster: Cluster) -> None:
     import jax
 
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which asks a run to save
+    with contextlib.suppress(AttributeError):  # a setting of later versions
+        jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which asks a run to save
     # At the end of a run all have waited for one another; who is missing then is dead, and waiting longer is no use.
     known = inspect.signature(jax.distributed.initialize).parameters
     settings = {"shutdown_timeout_seconds": END_SECONDS} if "shutdown_timeout_seconds" in known else {}
