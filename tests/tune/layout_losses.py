@@ -46,7 +46,7 @@ def main() -> None:
 
 def losses(engine: str, folder: Path, method: str, layout: Layout | None) -> list[float]:
     """The mean losses of the steps, the mean loss of a batch that nothing is learnt from, and the largest share."""
-    recipe = recipe_of(method=method, batch_size=8, learning_rate=1e-2, schedule="constant", warmup=0)
+    recipe = recipe_of(method=method, batch_size=8, learning_rate=1e-3, schedule="constant", warmup=0)
     with open_checkpoint(folder) as checkpoint:
         vocab_size = checkpoint.config.vocab_size
         train = train_step_of(checkpoint, recipe, NUM_STEPS, engine, layout=layout)
