@@ -85,13 +85,14 @@ def starter_it_adapter() -> Path:
     """The folder of the adapter that makes the starter follow instructions. None of its package's code is run.
 
     Raises:
-        NotFoundError: the `starter-it` extra is not installed.
+        NotFoundError: its package is not installed.
     """
     folder = _package_folder(STARTER_IT_PACKAGE)
     if folder is None:
         raise NotFoundError(
-            "starter-it: its adapter is not installed. Run: pip install gemcut-starter-it, or in a checkout of Gemcut "
-            "pip install ./distributions/starter-it. Without it, complete text with the base model: "
+            "starter-it: the package gemcut-starter-it, which holds its adapter, is not installed; it is not published "
+            "yet. Train one with recipes/starter-it.yaml of Gemcut's source, for gemcut chat starter --adapter FOLDER; "
+            "talk with a model that you have: gemcut chat PATH; or complete text with the base model: "
             'gemcut run starter "TEXT"'
         )
     return folder / "adapter"
