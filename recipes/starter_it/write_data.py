@@ -82,8 +82,9 @@ def said(role: str, content: str) -> dict[str, str]:
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a JSONL file, gzipped or not."""
     data = path.read_bytes()
-    for line in (gzip.decompress(data) if path.suffix == ".gz" else data).decode().splitlines():
-        yield json.loads(line)
+    for line in (gzip.decompress(data) if path.suffix == ".gz" else data).decode().split("\n"):
+        if line:
+            yield json.loads(line)
 
 
 def seed_tasks(data: Path) -> Iterator[tuple[str, str]]:
@@ -161,7 +162,7 @@ def generated(asked: list[Request], seed: int) -> Iterator[dict[str, Any]]:
 
 def tidy(text: str) -> str | None:
     """A generated text up to its last whole sentence; None where it is no text to learn from."""
-    text = re.sub(r"\n{3,}", "\n\n", text).strip()
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"</?(?:strong|b|em|i|p|br)\s*/?>", "", text)).strip()
     whole = re.match(r"(?s).*[.!?][\"']?(?=\s|$)", text)
     if whole is None or re.search(r"https?:|www\.|@|©|<[a-z/]|\||_{3}|#", whole[0]):
         return None
