@@ -123,7 +123,8 @@ def test_busy_storage_is_waited_for(fake_storage):
     busy = fake_storage.answer(429)
     fake_storage.server.faults += [("GET /storage", busy), ("GET /download.*part-0", busy)]
     pull(REFERENCE)
-    assert len(fake_storage.waits) == 2
+    assert not fake_storage.server.faults
+    assert len(fake_storage.waits) >= 2  # more on a machine so busy that connections fail besides
 
 
 def test_nothing_at_a_path_is_named(fake_storage):
