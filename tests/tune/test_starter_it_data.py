@@ -1,0 +1,111 @@
+"""The data of recipes/starter-it: answers fulfil the wishes that they are given with, and nothing of a benchmark is in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "starter_it"
+TEXT = (
+    "Bees live together in a hive, and each of them has work to do. The queen lays eggs, the workers gather nectar. "
+    "In summer a hive holds 40000 bees. In winter, they keep warm by moving close together. Their honey is sweet."
+)
+
+
+@pytest.fixture(scope="module")
+def constraints():
+    spec = importlib.util.spec_from_file_location("starter_it_constraints", RECIPES / "constraints.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def number(said):
+    return int(re.search(r"\d+", said)[0])
+
+
+# What an answer must be, of what was said and the answer.
+HOLDS = {
+    "_at_least_words": lambda said, answer: len(re.findall(r"\w+", answer)) >= number(said),
+    "_at_most_words": lambda said, answer: len(re.findall(r"\w+", answer)) < number(said),
+    "_few_sentences": lambda said, answer: len(re.findall(r"[.!?](?:\s|$)", answer)) < number(said),
+    "_many_sentences": lambda said, answer: len(re.findall(r"[.!?](?:\s|$)", answer)) >= number(said),
+    "_no_commas": lambda said, answer: "," not in answer and answer.count(".") == TEXT.count("."),
+    "_letter_often": lambda said, answer: answer.lower().count(re.search(r"letter (\w)", said)[1]) >= number(said),
+    "_bullets": lambda said, answer: len(re.findall(r"^\* ", answer, re.MULTILINE)) == number(said),
+    "_title": lambda said, answer: answer.startswith("<<About Bees>>\n"),
+    "_highlights": lambda said, answer: len(re.findall(r"\*[^*\n]+\*", answer)) >= number(said),
+    "_paragraphs": lambda said, answer: len(answer.split("\n\n***\n\n")) == number(said),
+    "_blank_lines": lambda said, answer: len(answer.split("\n\n")) == number(said),
+    "_sections": lambda said, answer: re.search(r"^\w+ 1\n", answer) is not None,
+    "_as_json": lambda said, answer: json.loads(answer.removeprefix("```json\n").removesuffix("\n```"))["title"],
+    "_two_answers": lambda said, answer: answer.split("\n\n******\n\n") == [TEXT, "Bees fly."],
+    "_placeholders": lambda said, answer: len(re.findall(r"\[\w+\]", answer)) >= number(said),
+    "_lower": lambda said, answer: answer == TEXT.lower(),
+    "_upper": lambda said, answer: answer == TEXT.upper(),
+    "_some_capitals": lambda said, answer: len(re.findall(r"\b[A-Z]{4,}\b", answer)) >= number(said),
+    "_quoted": lambda said, answer: answer[0] == answer[-1] == '"' and answer.count('"') == 2,
+    "_ends_with": lambda said, answer: answer.rpartition(". ")[2] in said,
+    "_postscript": lambda said, answer: re.search(r"P\.(?:P\.)?S\.?", said)[0] in answer.splitlines()[-1],
+    "_repeats": lambda said, answer: answer.startswith("Tell me about bees.\n\nBees live"),
+}
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_an_answer_is_as_was_wished(constraints, name):
+    plain = constraints.Plain("Tell me about bees.", TEXT, "About Bees", "Bees fly.")
+    for seed in range(20):
+        said, answer = getattr(constraints, name)(plain, random.Random(seed))
+        assert HOLDS[name](said, answer), (said, answer)
+
+
+def test_words_that_are_wished_for_or_not(constraints):
+    plain = constraints.Plain("Tell me about bees.", TEXT, "About Bees")
+    for seed in range(20):
+        said, answer = constraints._with_words(plain, random.Random(seed))
+        listed = re.findall(r"\w+", said.partition(":")[2] or said.partition("words")[2].partition(" have")[0])
+        assert listed
+        assert all(word in answer.lower() for word in listed), (said, listed)
+        said, answer = constraints._without_words(plain, random.Random(seed))
+        forbidden = re.findall(r"\w+(?=,|\.$)", said)
+        assert forbidden
+        assert not any(word in answer.lower() for word in forbidden), said
+
+
+def test_several_wishes_hold_together(constraints):
+    plain = constraints.Plain("Tell me about bees.", TEXT, "About Bees", "Bees fly.")
+    found, draw = [], random.Random(0)
+    while len(found) < 50:
+        try:
+            found.append(constraints.constrained(plain, draw, 2))
+        except ValueError:
+            continue  # wishes that do not go together
+    assert len({prompt for prompt, _ in found}) > 40
+    for prompt, answer in found:
+        if "comma" in prompt.lower():
+            assert "," not in answer, (prompt, answer)
+
+
+def test_no_wording_is_a_benchmarks(shared_folder, constraints):
+    """Eight words in a row of a wish, or of an exchange written for the recipe, are in no prompt of IFEval."""
+    import gzip
+
+    def shingles(text):
+        words = re.findall(r"\w+", text.lower())
+        return {tuple(words[begin : begin + 8]) for begin in range(len(words) - 7)}
+
+    rows = gzip.decompress((shared_folder / "datasets" / "ifeval" / "input_data.jsonl.gz").read_bytes()).decode()
+    known = set().union(*(shingles(json.loads(line)["prompt"]) for line in rows.split("\n") if line))
+    plain = constraints.Plain("Tell me about bees.", TEXT, "About Bees", "Bees fly.")
+    wishes = [*constraints.CONTENT, *constraints.LAYOUT, *constraints.AROUND]
+    said = [wish(plain, random.Random(seed))[0] for wish in wishes for seed in range(20)]
+    chats = [json.loads(line)["user"] for line in (RECIPES / "chats.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert not any(shingles(text) & known for text in [*said, *chats])
