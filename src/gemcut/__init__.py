@@ -44,7 +44,7 @@ _HOMES = {
     "load": "gemcut.generate",
     "published": "gemcut.config",
     "show": "gemcut.inspect",
-    "tune": "gemcut",  # the package itself can be called
+    "tune": "gemcut.tune",  # the package itself, which can be called
 }
 
 
@@ -52,8 +52,8 @@ def __getattr__(name: str) -> Any:
     """The public name, imported from its home on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'gemcut' has no attribute {name!r}; its names are {', '.join(__all__)}.")
-    home = importlib.import_module(_HOMES[name]) if _HOMES[name] != __name__ else None
-    value = getattr(home, name) if home else importlib.import_module(f"{__name__}.{name}")
+    home = importlib.import_module(_HOMES[name])
+    value = home if _HOMES[name] == f"{__name__}.{name}" else getattr(home, name)
     globals()[name] = value
     return value
 

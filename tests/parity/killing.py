@@ -33,8 +33,8 @@ def write_pairs(path: Path, number: int = 40) -> Path:
     return path
 
 
-class Run:
-    """A run of `reporting_run.py` on the tiny model.
+class Job:
+    """A run of `reporting_run.py` on the tiny model, in as many processes as a subclass starts.
 
     Args:
         engine: What computes.
@@ -46,11 +46,17 @@ class Run:
         self._arguments = [sys.executable, str(SCRIPT), engine, str(model), str(data)]
         self._changes = json.dumps(SETTINGS | changes)
 
+    def command(self, folder: Path) -> list[str]:
+        """The command of a process that begins the run in a folder, or goes on with it."""
+        return [*self._arguments, str(folder), self._changes]
+
+
+class Run(Job):
+    """One process."""
+
     def start(self, folder: Path) -> subprocess.Popen[str]:
         """Begin the run in a folder, or go on with it."""
-        return subprocess.Popen(
-            [*self._arguments, str(folder), self._changes], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        return subprocess.Popen(self.command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def finish(self, folder: Path) -> bytes:
         """Let it come to its end; the adapter's bytes."""

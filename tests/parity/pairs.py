@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
-from killing import SCRIPT, SETTINGS
+from killing import Job
 
 PATIENCE_SECONDS = 300.0
 
 
-class Pair:
-    """A run of `reporting_run.py` on the tiny model in two processes.
-
-    Args:
-        engine: What computes.
-        model, data: The base model's folder, and a file of samples.
-        changes: Of SETTINGS.
-    """
-
-    def __init__(self, engine: str, model: Path, data: Path, **changes: Any) -> None:
-        self._arguments = [sys.executable, str(SCRIPT), engine, str(model), str(data)]
-        self._changes = json.dumps(SETTINGS | changes)
+class Pair(Job):
+    """Two processes."""
 
     def start(self, folder: Path) -> list[subprocess.Popen[str]]:
         """Begin the run in a folder, or go on with it; the first process, which says where it is, and the other."""
@@ -43,7 +30,7 @@ class Pair:
         ]
         return [
             subprocess.Popen(
-                [*self._arguments, str(folder), self._changes],
+                self.command(folder),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

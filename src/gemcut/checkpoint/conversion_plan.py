@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gemcut.checkpoint.adapter import ADAPTER_TEMPLATE, adapter_template
+from gemcut.checkpoint.adapter import adapter_template
 from gemcut.checkpoint.checkpoint import Checkpoint
 from gemcut.checkpoint.consumers import GGUF_FILE, Consumer
 from gemcut.checkpoint.conversion_report import MIXED, ConversionReport, TensorRow
@@ -149,10 +149,8 @@ def _hf_plans(work: _Work) -> list[FilePlan]:
         name=_name(work.checkpoint, work.report.base),
         card=work.duties.card(),
         report=work.report,
-        is_made_to_chat=work.template is not None,
+        template=work.template,
     )
-    if work.template is not None:
-        texts[ADAPTER_TEMPLATE] = work.template.encode("utf-8")
     return plans + [FilePlan(file, content) for file, content in texts.items()]
 
 

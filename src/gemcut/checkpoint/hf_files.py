@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gemcut.checkpoint.adapter import ADAPTER_TEMPLATE
 from gemcut.checkpoint.checkpoint import Checkpoint
 from gemcut.checkpoint.conversion_report import ConversionReport
 from gemcut.checkpoint.lazy_tensor import STORED_DTYPES
@@ -26,7 +27,7 @@ def hf_files(
     name: str,
     card: Mapping[str, str | None],
     report: ConversionReport,
-    is_made_to_chat: bool = False,
+    template: str | None = None,
 ) -> dict[str, bytes]:
     """Name and content of each file; what the source does not have is noted in the report as made.
 
@@ -37,7 +38,8 @@ def hf_files(
         name: What to call the model.
         card: Entries of the model card's head; None for what is not known.
         report: Takes the notes.
-        is_made_to_chat: An adapter made a chat model of it, so the end of a turn ends an answer.
+        template: The chat template of an adapter that made a chat model of it: it goes before the source's, and the end
+            of a turn ends an answer.
 
     Raises:
         ConfigError: config.json has no words for the configuration.
@@ -45,16 +47,18 @@ def hf_files(
     config = checkpoint.config
     matrices = [types[key] for key, tensor in checkpoint.tensors.items() if len(tensor.shape) == 2]
     dtype = STORED_DTYPES[max(set(matrices), key=matrices.count)]
+    settings = _generation_config(checkpoint)
+    if template is not None and tokenizer is not None:
+        settings["eos_token_id"] = list(stop_token_ids(tokenizer, checkpoint.generation_config))
     files = {
         # transformers 5 reads "dtype", older releases and vLLM "torch_dtype".
         CONFIG_FILE: json_bytes(config_to_hf(config) | {"dtype": dtype, "torch_dtype": dtype}),
-        "generation_config.json": json_bytes(_generation_config(checkpoint)),
+        "generation_config.json": json_bytes(settings),
     }
-    if is_made_to_chat and tokenizer is not None:
-        ends = list(stop_token_ids(tokenizer, checkpoint.generation_config))
-        files["generation_config.json"] = json_bytes(_generation_config(checkpoint) | {"eos_token_id": ends})
     if tokenizer is not None:
         files |= _tokenizer_files(checkpoint, tokenizer, report)
+    if template is not None:
+        files[ADAPTER_TEMPLATE] = template.encode("utf-8")
     files["README.md"] = model_card(name, checkpoint.format, dtype, card).encode("utf-8")
     return files
 

@@ -226,8 +226,8 @@ def tune(
     from gemcut.tune.cluster import ClusterFlags
     from gemcut.tune.run import tune as run
 
-    check_tasks(recipe.evaluation.tasks)
-
+    if recipe.evaluation.tasks:
+        check_tasks(recipe.evaluation.tasks)
     with stop_on_signals() as is_asked_to_stop, watching(is_asked_to_stop, quiet or json) as watcher:
         result = run(
             recipe,

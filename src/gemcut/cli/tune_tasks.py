@@ -37,7 +37,7 @@ def scores_of_tasks(data: Sequence[Path]) -> TaskScores:
         with tempfile.TemporaryDirectory() as scratch:
             results = evaluate(model, recipe.evaluation.tasks, output=scratch, data=data, limit=limit)
         model.close()
-        return {name: _first_metric(results.facts["tasks"][name]) for name in results.tasks}
+        return {name: results.figure(name) for name in results.tasks}
 
     return scores
 
@@ -54,9 +54,3 @@ def check_tasks(names: Sequence[str]) -> None:
     for name in names:
         if load_task(name).executes_code:
             raise UsageError(f"{name}: runs programs that the model writes, which is not done while it is tuned.")
-
-
-def _first_metric(task: dict[str, object]) -> float:
-    metrics, primary = task["metrics"], task["primary_metric"]
-    assert isinstance(metrics, dict)
-    return float(metrics[primary]["value"])

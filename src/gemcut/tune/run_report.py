@@ -61,6 +61,7 @@ def write_report(run: Path, report: RunReport) -> None:
     entries = read_log(run)
     steps = [entry for entry in entries if entry["kind"] == STEP]
     evaluations = [entry for entry in entries if entry["kind"] == EVALUATION]
+    with_loss = [entry for entry in evaluations if entry["loss"] is not None]
     has_curves = any(entry["loss"] is not None for entry in steps)
     if has_curves:
         atomic_write_text(run / CURVES, curves_svg(entries))
@@ -72,9 +73,9 @@ def write_report(run: Path, report: RunReport) -> None:
         css=markupsafe.Markup(css),
         curves=markupsafe.Markup(curves_svg(entries, is_page=True)) if has_curves else None,
         last=steps[-1] if steps else None,
-        evaluations=[entry for entry in evaluations if entry["loss"] is not None],
+        evaluations=with_loss,
         task_rows=_task_rows(evaluations),
-        tally=_tally(report, steps, evaluations),
+        tally=_tally(report, steps, with_loss),
         facts=_facts(report.facts),
         recipe=report.recipe.to_yaml(),
     )
@@ -84,10 +85,10 @@ def write_report(run: Path, report: RunReport) -> None:
 def _tally(
     report: RunReport, steps: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, Any]]
 ) -> list[tuple[str, str]]:
-    """Figures and what they are."""
+    """Figures and what they are, of steps and of evaluations that have a loss."""
     rows = [(f"{len(steps):,}", f"of {report.num_steps:,} steps")]
-    if losses := [entry for entry in evaluations if entry["loss"] is not None]:
-        best = min(losses, key=lambda entry: entry["loss"])
+    if evaluations:
+        best = min(evaluations, key=lambda entry: entry["loss"])
         rows.append((f"{best['loss']:.4f}", f"held-out loss after step {best['step']:,}, the lowest"))
     if steps and steps[-1]["loss"] is not None:
         rows.append((f"{steps[-1]['loss']:.4f}", "loss of the last step"))
