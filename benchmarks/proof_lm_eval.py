@@ -73,7 +73,8 @@ def main() -> None:
     arguments = parser.parse_args()
     threads = arguments.threads
     model = gemcut.load(starter_folder(), engine="native", dtype="float32", threads=threads)
-    command = [str(LMEVAL_PYTHON), str(HERE / "peer_lmeval.py"), str(starter_folder()), "--threads", str(threads)]
+    command = [str(LMEVAL_PYTHON), str(HERE / "peer_lmeval.py"), str(starter_folder())]
+    command += ["--threads", str(threads), "--scored-logits"]
     if arguments.again:
         RESULT.unlink(missing_ok=True)
     passed = True

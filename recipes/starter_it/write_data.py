@@ -36,7 +36,7 @@ SHINGLE = 8
 MAX_TOKENS, BATCH = 160, 64
 FAMILY_LIMITS = {"common_gen": 25, "dbpedia": 15, "paws": 6, "quarel": 10, "quartz": 8, "qasc": 8, "wiki_bio_who": 30}
 MAX_PROMPT_CHARACTERS = 700
-NUM_GSM8K, NUM_ARC = 900, 500
+NUM_GSM8K, NUM_GSM8K_WISHES, NUM_ARC = 900, 250, 500
 
 
 def main() -> None:
@@ -57,7 +57,8 @@ def main() -> None:
         "arc": list(arc(arguments.data, draw)),
         "texts": [(plain.request, plain.answer) for plain in written],
     }
-    plains = [*written, *(plain for name in ("seed tasks", "gsm8k", "chats") for plain in longer(parts[name]))]
+    plains = [*written, *(plain for name in ("seed tasks", "chats") for plain in longer(parts[name]))]
+    plains += draw.sample(list(longer(parts["gsm8k"])), NUM_GSM8K_WISHES)
     parts["wishes"] = list(with_wishes(plains, draw))
     known = benchmark_shingles(arguments.data)
     rows, dropped = [], 0

@@ -184,11 +184,13 @@ def test_command_names_cover_the_commands():
 
 
 def test_starter_it_is_the_starter_with_its_adapter(tmp_path, monkeypatch):
-    from gemcut.hub import adapter_of, starter
+    from gemcut.hub import adapter_of, resolve_whole, starter
 
     package = tmp_path / "gemcut_starter_it"
     monkeypatch.setattr(starter, "_package_folder", lambda name: package if name == package.name else None)
     assert adapter_of("starter-it") == package / "adapter"
+    with pytest.raises(UsageError, match="starter-it: is a model and an adapter beside it"):
+        resolve_whole("starter-it")
     assert adapter_of("starter") is None
     assert adapter_of(tmp_path) is None
     monkeypatch.setattr(starter, "_package_folder", lambda name: None)

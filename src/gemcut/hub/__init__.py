@@ -6,7 +6,7 @@ from gemcut.hub.licence_finding import LicenceFinding, licence_of
 from gemcut.hub.licences import TERMS, Terms, licence_of_published, terms_of
 from gemcut.hub.local_models import LocalModel, Removal, list_local_models, plan_removal
 from gemcut.hub.pull import pull
-from gemcut.hub.references import COMMAND_NAMES, Reference, adapter_of, parse_reference, resolve
+from gemcut.hub.references import COMMAND_NAMES, Reference, adapter_of, parse_reference, resolve, resolve_whole
 from gemcut.hub.starter import find_starter_parts, starter_path, verify_starter
 from gemcut.hub.transfer import Progress
 
@@ -33,6 +33,7 @@ __all__ = [
     "plan_removal",
     "pull",
     "resolve",
+    "resolve_whole",
     "starter_path",
     "terms_of",
     "verify_starter",

@@ -125,6 +125,20 @@ def adapter_of(reference: str | os.PathLike[str] | Reference) -> Path | None:
     return starter_it_adapter() if name == "starter-it" else None
 
 
+def resolve_whole(reference: str | os.PathLike[str]) -> Path:
+    """What `resolve` gives, of a model that is all there.
+
+    Raises:
+        UsageError: an adapter belongs to it, which who works on the weights themselves would leave out.
+    """
+    if adapter_of(reference) is not None:
+        raise UsageError(
+            f"{reference}: is a model and an adapter beside it, where a single one is needed. Take the model alone, "
+            f"starter, or merge them: gemcut convert {reference} FOLDER --to hf"
+        )
+    return resolve(reference)
+
+
 def huggingface_cache() -> Path:
     """The download cache of Hugging Face's client.
 

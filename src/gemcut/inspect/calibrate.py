@@ -20,7 +20,7 @@ from gemcut.config.parameters import EMBEDDING, OUTPUT_HEAD, fused_layer_shapes
 from gemcut.errors import DataError, UsageError
 from gemcut.files import read_bytes
 from gemcut.generate.load import tokenizer_of
-from gemcut.hub import resolve
+from gemcut.hub import resolve_whole
 
 MAX_TEXT_BYTES = 64 << 20
 WINDOW_TOKENS = 512
@@ -62,7 +62,7 @@ def calibrate(
         raise UsageError('engine is "native", expected jax, torch or tensorflow, whose matrix products can be watched.')
     chosen = choose_keras_engine() if engine == "auto" else choose_engine(engine)
     content = _read_text(Path(text))
-    with open_checkpoint(resolve(model)) as checkpoint:
+    with open_checkpoint(resolve_whole(model)) as checkpoint:
         tokenizer = tokenizer_of(checkpoint)
         windows = list(_windows(tokenizer.encode(content), num_tokens, Path(text)))
         language_model: Any = load_model(checkpoint, chosen, "float32", threads)

@@ -11,14 +11,14 @@ from typing import Any
 from gemcut.checkpoint.gguf_file import MAGIC, read_gguf
 from gemcut.config import Licence
 from gemcut.errors import CheckpointError
-from gemcut.hub import check_duties, licence_of, resolve, terms_of
+from gemcut.hub import adapter_of, check_duties, licence_of, resolve, terms_of
 
 
 def check_licence(reference: str | os.PathLike[str]) -> dict[str, Any]:
     """What passing a model on takes by its licence, and what of that is missing.
 
     Args:
-        reference: Any model reference; a folder may hold an adapter only.
+        reference: Any model reference; a folder may hold an adapter only. Of "starter-it" it is the adapter.
 
     Returns:
         A JSON-able dict: path, licence (as `licence_facts`), base, evidence, conflicts, duties (a list of name, met,
@@ -28,7 +28,7 @@ def check_licence(reference: str | os.PathLike[str]) -> dict[str, Any]:
         NotFoundError: it is not on this machine.
         CheckpointError: a file of it is unreadable.
     """
-    path = resolve(reference)
+    path = adapter_of(reference) or resolve(reference)
     metadata = _gguf_keys(path)
     finding = licence_of(path, metadata)
     duties = check_duties(path, finding, metadata)

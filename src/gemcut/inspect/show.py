@@ -11,7 +11,7 @@ from gemcut.checkpoint import Checkpoint, open_checkpoint
 from gemcut.config import PUBLISHED, DecoderConfig, PublishedModel, same_decoder
 from gemcut.config.parameters import EMBEDDING, num_parameters, parameter_shapes
 from gemcut.errors import NotFoundError, UsageError
-from gemcut.hub import Reference, licence_of, parse_reference, resolve
+from gemcut.hub import Reference, adapter_of, licence_of, parse_reference, resolve
 from gemcut.inspect.licence import licence_facts
 
 # Bytes of one number in each dtype that a model can be computed in.
@@ -52,7 +52,11 @@ def show(reference: str | os.PathLike[str], *, context: int | None = None) -> di
     with open_checkpoint(path) as checkpoint:
         models = [known] if known else same_decoder(checkpoint.config)
         described = _describe(parsed, checkpoint.config, context, models=models)
-        return described | _describe_files(path, checkpoint)
+        described |= _describe_files(path, checkpoint)
+    adapter = adapter_of(parsed)
+    if adapter is not None:
+        described["notes"].append(f"An adapter belongs to it: {adapter}")
+    return described
 
 
 def cache_bytes(config: DecoderConfig, num_tokens: int, dtype: str) -> int:

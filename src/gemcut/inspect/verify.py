@@ -18,7 +18,7 @@ from gemcut.config import DecoderConfig
 from gemcut.errors import DataError, GemcutError, NotFoundError, TokenizerError, UsageError
 from gemcut.files import read_bytes
 from gemcut.generate.load import engine_for, tokenizer_of
-from gemcut.hub import resolve
+from gemcut.hub import adapter_of, resolve
 from gemcut.inspect.logits import LogitsTask, perplexity, run
 from gemcut.inspect.precision import (
     coarsest_type,
@@ -66,7 +66,8 @@ def verify(
         engine, dtype: What computes the logits, as in `gemcut.load`.
         engine_b, dtype_b: The same for B; None for what A has.
         threads: CPU threads; None for the engine's default.
-        adapter: Folder of a LoRA adapter that A has; its tensors are compared merged, its logits computed unmerged.
+        adapter: Folder of a LoRA adapter that A has, None for the reference's own; its tensors are compared merged, its
+            logits computed unmerged.
         adapter_b: The same for B.
         text: UTF-8 file whose tokens the models predict; None for Gemcut's own texts in several languages.
         num_tokens: Tokens of it to use, at least 2; None for DEFAULT_TOKENS.
@@ -88,8 +89,8 @@ def verify(
     if num_tokens is not None and num_tokens < 2:
         raise UsageError(f"num_tokens is {num_tokens}, expected at least 2: each is predicted from those before it.")
     sides = (
-        _Side(a, resolve(a), engine, dtype, adapter),
-        _Side(b, resolve(b), engine_b or engine, dtype_b or dtype, adapter_b),
+        _Side(a, resolve(a), engine, dtype, adapter or adapter_of(a)),
+        _Side(b, resolve(b), engine_b or engine, dtype_b or dtype, adapter_b or adapter_of(b)),
     )
     engines = [side.engine_in_use for side in sides]
     passage = _read_text(text)

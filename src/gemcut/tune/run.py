@@ -16,7 +16,7 @@ from gemcut.checkpoint import Checkpoint, open_checkpoint
 from gemcut.checkpoint.load import choose_dtype, choose_engine, choose_keras_engine, start_engine
 from gemcut.errors import GemcutError, UsageError
 from gemcut.files import atomic_write_text
-from gemcut.hub import resolve
+from gemcut.hub import resolve_whole
 from gemcut.tune.cluster import ClusterFlags
 from gemcut.tune.data_report import DataReport, build_report
 from gemcut.tune.data_report_html import render_html
@@ -140,7 +140,7 @@ def tune(
         raise UsageError(
             "evaluation.tasks: nobody is there to ask them. Pass a Watcher with task_scores, or use `gemcut tune`."
         )
-    with open_checkpoint(resolve(recipe.model)) as checkpoint:
+    with open_checkpoint(resolve_whole(recipe.model)) as checkpoint:
         data = prepare(recipe, ModelText.of(checkpoint, recipe.model), watcher.data)
         report = build_report(data)
         engine = _engine(recipe)

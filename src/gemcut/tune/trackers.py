@@ -49,7 +49,7 @@ class WandbTracker(Tracker):
         self._run.log(dict(figures), step=step)
 
     def close(self) -> None:
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 class MlflowTracker(Tracker):

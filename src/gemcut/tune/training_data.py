@@ -9,7 +9,7 @@ from gemcut.checkpoint import Checkpoint, open_checkpoint
 from gemcut.errors import DataError, TemplateError, UsageError
 from gemcut.files import sha256_of
 from gemcut.generate.load import is_instruction_tuned, tokenizer_of
-from gemcut.hub import resolve
+from gemcut.hub import resolve_whole
 from gemcut.text import ChatTemplate, Tokenizer, chat_template_for
 from gemcut.tune.batches import Batches
 from gemcut.tune.fitting import Changed, Fitting
@@ -59,7 +59,7 @@ class ModelText:
             NotFoundError: the model is not on this machine.
             CheckpointError, ConfigError, TokenizerError: its files are damaged.
         """
-        with open_checkpoint(resolve(reference)) as checkpoint:
+        with open_checkpoint(resolve_whole(reference)) as checkpoint:
             return cls.of(checkpoint, reference)
 
 
