@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from gemcut import machine
 from gemcut.errors import UsageError
 from gemcut.hub import starter
 
@@ -97,7 +98,7 @@ def test_unwritable_cache_is_a_problem(probes, monkeypatch, tmp_path):
 
 
 def test_machine_without_linux_facts_is_described_too(probes, monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor_module, "CPU_FILE", tmp_path / "none")
+    monkeypatch.setattr(machine, "CPU_FILE", tmp_path / "none")
     monkeypatch.setattr(doctor_module.shutil, "which", lambda _: None)
     monkeypatch.delattr(doctor_module.os, "sysconf")
     facts = run_doctor()
@@ -110,7 +111,7 @@ def test_instruction_sets_are_read(monkeypatch, tmp_path):
     (tmp_path / "cpuinfo").write_text(
         "processor : 0\nmodel name : A CPU\nflags : fpu avx2 fma avx512_bf16\n\nprocessor : 1\n"
     )
-    monkeypatch.setattr(doctor_module, "CPU_FILE", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "CPU_FILE", tmp_path / "cpuinfo")
     found = doctor_module.cpu()
     assert (found["name"], found["instructions"]) == ("A CPU", ["fma", "avx2", "avx512_bf16"])
 

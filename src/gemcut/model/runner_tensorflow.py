@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from gemcut.machine import usable_cores
 from gemcut.model.backend_ops import leaf_ops
 from gemcut.model.decoder import Decoder
 from gemcut.model.runner_xla import MAX_BURST, BurstProgram, empty_layers, padded_stop_ids
@@ -26,7 +26,7 @@ class Runner:
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self.device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
-        self.num_threads = tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+        self.num_threads = tf.config.threading.get_intra_op_parallelism_threads() or usable_cores()
         if decoder.compute_dtype == "float32":
             tf.config.experimental.enable_tensor_float_32_execution(False)
         self._steps = DecoderSteps(decoder.config, leaf_ops(), decoder.compute_dtype)

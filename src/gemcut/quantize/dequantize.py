@@ -6,12 +6,12 @@ float operations is part of the format: it is the one of ggml's reference and of
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from gemcut.machine import usable_cores
 from gemcut.quantize.ggml_types import GGMLType
 
 _CHUNK_VALUES = 256 * 1024  # 1 MiB of float32: chunk and temporaries stay in a core's cache
@@ -227,7 +227,7 @@ def dequantize_into(
         )
 
     starts = range(0, num_units, step)
-    num_threads = min(len(starts), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    num_threads = min(len(starts), usable_cores())
     if out.size < _THREAD_MIN_VALUES or num_threads < 2:
         finite = [decode(start) for start in starts]
     else:

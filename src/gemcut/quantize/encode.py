@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from gemcut.errors import CheckpointError, UsageError
+from gemcut.machine import usable_cores
 from gemcut.quantize.ggml_types import GGMLType
 
 _FLOATS: dict[str, np.dtype] = {
@@ -118,12 +118,8 @@ def quantize(
         return values.astype(_FLOATS[ggml_type.name]).view(np.uint8)
     weights = usable_importance(importance, columns, name)
     out = np.empty((rows, columns // ggml_type.block_values * ggml_type.block_bytes), np.uint8)
-    _kernels().quantize(values, ggml_type.number, weights, out, num_threads or _usable_cores())
+    _kernels().quantize(values, ggml_type.number, weights, out, num_threads or usable_cores())
     return out
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.metadata
-import os
-import platform
 from collections.abc import Mapping
 from typing import Any
 
 from gemcut.checkpoint import Checkpoint
 from gemcut.errors import UsageError
+from gemcut.machine import engine_versions, processor_name, usable_cores
 from gemcut.tune.recipe import Recipe
 
-_PACKAGES = {
-    "jax": ("numpy", "keras", "jax", "jaxlib"),
-    "torch": ("numpy", "keras", "torch"),
-    "tensorflow": ("numpy", "keras", "tensorflow", "tensorflow-cpu"),
-}
 _SAMPLED_BYTES = 4096
 ONE_DEVICE = "1"
 
@@ -35,16 +27,15 @@ def run_facts(
         threads: CPU threads that were asked for; None for the engine's default.
         devices: How many there are, and what they split, in words.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "recipe": recipe.digest(),
         "base": base_digest(checkpoint),
         "engine": engine,
         "dtype": dtype,
-        "threads": threads or cores,
+        "threads": threads or usable_cores(),
         "devices": devices,
-        "processor": _processor(),
-        "versions": _versions(engine),
+        "processor": processor_name(),
+        "versions": engine_versions(engine),
     }
 
 
@@ -86,19 +77,3 @@ def check_same_run(kept: Mapping[str, Any], now: Mapping[str, Any], where: str) 
     packages = sorted({*kept["versions"], *now["versions"]})
     pairs = {package: (kept["versions"].get(package), now["versions"].get(package)) for package in packages}
     return differing + [f"{package} was {one}, is {other}" for package, (one, other) in pairs.items() if one != other]
-
-
-def _versions(engine: str) -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("gemcut", *_PACKAGES[engine]):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
