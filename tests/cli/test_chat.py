@@ -183,7 +183,7 @@ def test_default_model_says_how_to_get_one(fake, invoke, monkeypatch):
     monkeypatch.setattr("gemcut.hub.starter._package_folder", lambda name: None)
     result = invoke("chat")
     assert result.exit_code == 4
-    assert "starter-it: the package gemcut-starter-it, which holds its adapter, is not installed" in result.stderr
+    assert "starter-it: its adapter is not installed" in result.stderr
     assert "gemcut chat PATH" in result.stderr
     assert fake.loads == []
 

