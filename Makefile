@@ -40,7 +40,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROOFS := $(sort $(patsubst benchmarks/proof_%.py,%,$(wildcard benchmarks/proof_*.py)))
 
 .PHONY: help run setup engine test $(BACKEND_TESTS) test-native test-plain test-cpp test-sanitizers test-arm \
-	test-nehalem test-wheels fuzz check format bench bench-engine bench-serve bench-eval docs clean
+	test-nehalem test-wheels fuzz check format bench bench-engine bench-serve bench-eval bench-tune docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -163,6 +163,9 @@ bench-serve: $(INSTALLED_ALL) .venv-llamacpp/bin/llama-server ## Measure the ser
 
 bench-eval: $(INSTALLED_ALL) .venv-lmeval/.installed ## Measure evaluation against lm-evaluation-harness (hours)
 	$(BIN)/python benchmarks/bench_eval.py
+
+bench-tune: $(INSTALLED_ALL) .venv-peft/.installed .venv-kerashub/.installed ## Measure tuning against TRL and KerasHub
+	$(BIN)/python benchmarks/bench_tune.py
 
 .venv-llamacpp/bin/llama-server: benchmarks/build_llama_server.sh | .venv-llamacpp/.installed $(BUILD)/.tools
 	JOBS=$(JOBS) benchmarks/build_llama_server.sh

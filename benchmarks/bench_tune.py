@@ -1,10 +1,11 @@
-"""Measure a LoRA step against TRL and PEFT on the starter: tokens a second and peak memory; a table and JSON.
+"""Measure a LoRA step against TRL with PEFT, and KerasHub's `fit`, on the starter: tokens a second, memory; and JSON.
 
-    python benchmarks/bench_tune.py [NAME ...] [--rounds N] [--steps N]
+    python benchmarks/bench_tune.py [NAME ...] [--peers NAME ...] [--rounds N] [--steps N]
 
 Both train the same packed rows of 512 tokens (GSM8K, answers learnt) with rank 16 on all seven matrices, AdamW, on the
-same threads, in turns, each in a fresh process; the first step is not counted. The peer runs without gradient
-checkpointing, which is its faster setting, and once with it, which takes it less memory.
+same threads, in turns, each in a fresh process; the first step is not counted. TRL runs without gradient
+checkpointing, which is its faster setting, and once with it, which takes it less memory. KerasHub's ratio is to its own
+figure on the same backend, in its faster number format of those measured.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,9 @@ from tune_rows import write_rows
 
 HERE = Path(__file__).resolve().parent
 PEER_PYTHON = HERE.parent / ".venv-peft" / "bin" / "python"
+KERASHUB_PYTHON = HERE.parent / ".venv-kerashub" / "bin" / "python"
 LENGTH, ROWS_PER_STEP = 512, 4
-SPEED_BAR, MEMORY_BAR = 2.0, 0.5
+SPEED_BAR, MEMORY_BAR, KERASHUB_BAR = 2.0, 0.5, 1.5
 LORA: dict[str, Any] = {
     "rank": 16,
     "alpha": 32,
@@ -43,11 +46,16 @@ OURS: dict[str, tuple[str, str, str, int]] = {
     "jax-bfloat16": ("jax", "bfloat16", "cheap", 1),
     "tensorflow-float32": ("tensorflow", "float32", "blocks", 1),
 }
-PEERS = {
-    "bfloat16": ("bfloat16", False),
-    "float32": ("float32", False),
-    "bfloat16-checkpointing": ("bfloat16", True),
+# name: dtype, gradient checkpointing
+TRL = {
+    "trl-bfloat16": ("bfloat16", False),
+    "trl-float32": ("float32", False),
+    "trl-bfloat16-checkpointing": ("bfloat16", True),
 }
+# name: backend, dtype
+KERASHUB = {f"kerashub-{engine}-{dtype}": (engine, dtype) for engine in ("jax", "torch", "tensorflow")
+            for dtype in ("float32", "bfloat16")}  # fmt: skip
+PEERS = (*TRL, *KERASHUB)
 
 
 def main() -> None:
@@ -62,11 +70,12 @@ def main() -> None:
     names = arguments.names or list(OURS)
     with tempfile.TemporaryDirectory() as scratch:
         result = measured(names, arguments.peers, arguments.rounds, arguments.steps, Path(scratch))
-    print_table(result)
+    print_table(result["runs"])
     if arguments.no_result:
         return
     path = HERE / "results" / "tune.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    kept = json.loads(path.read_text())["measurements"] if path.is_file() else []
+    path.write_text(json.dumps({"measurements": [*kept, result]}, indent=1) + "\n")
 
 
 def measured(names: list[str], peers: list[str], rounds: int, num_steps: int, scratch: Path) -> dict[str, Any]:
@@ -83,13 +92,15 @@ def measured(names: list[str], peers: list[str], rounds: int, num_steps: int, sc
     }
     requests: dict[str, tuple[list[str], dict[str, Any]]] = {}
     for name in peers:
-        dtype, checkpointing = PEERS[name]
-        request = common | {
-            "folder": str(dequantised_starter()),
-            "dtype": dtype,
-            "gradient_checkpointing": checkpointing,
-        }
-        requests[f"trl {name}"] = [str(PEER_PYTHON), str(HERE / "peer_trl.py")], request
+        request = common | {"folder": str(dequantised_starter())}
+        if name in TRL:
+            dtype, checkpointing = TRL[name]
+            request |= {"dtype": dtype, "gradient_checkpointing": checkpointing}
+            requests[name] = [str(PEER_PYTHON), str(HERE / "peer_trl.py")], request
+        else:
+            engine, dtype = KERASHUB[name]
+            request |= {"dtype": dtype, "engine": engine}
+            requests[name] = [str(KERASHUB_PYTHON), str(HERE / "peer_kerashub_fit.py")], request
     for name in names:
         engine, dtype, recompute, micro_rows = OURS[name]
         request = common | {
@@ -119,6 +130,7 @@ def answer_of(command: list[str], request: dict[str, Any], scratch: Path) -> dic
     question.write_text(json.dumps(request))
     answer.unlink(missing_ok=True)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "false"}
+    environment |= {"KERAS_BACKEND": request["engine"]} if "engine" in request else {}
     done = subprocess.run([*command, str(question), str(answer)], capture_output=True, text=True, env=environment)
     if done.returncode or not answer.is_file():
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-3000:]}")
@@ -141,29 +153,38 @@ def summary(answers: list[dict[str, Any]], tokens_per_step: float) -> dict[str, 
     }
 
 
-def print_table(result: dict[str, Any]) -> None:
-    """The figures for a reader; ratios are to the peer's fastest run."""
-    runs = result["runs"]
-    peers = {name: run for name, run in runs.items() if name.startswith("trl ")}
-    best = max(peers.values(), key=lambda run: run["tokens_per_second"]) if peers else None
+def print_table(runs: dict[str, Any]) -> None:
+    """The figures for a reader; ratios are to the fastest run of each peer."""
+    trl = _fastest(run for name, run in runs.items() if name in TRL)
     table = Table(
-        title=f"LoRA on the starter, rows of {LENGTH} tokens (bars: {SPEED_BAR} x speed, {MEMORY_BAR} x memory)"
+        title=f"LoRA on the starter, rows of {LENGTH} tokens (bars: {SPEED_BAR} x TRL's speed, {MEMORY_BAR} x its "
+        f"memory, {KERASHUB_BAR} x KerasHub's speed)"
     )
-    for column in ("program", "tok/s", "speed", "CPU s", "peak GiB", "memory", "first loss", "last loss"):
+    for column in ("program", "tok/s", "x TRL", "x KerasHub", "CPU s", "peak GiB", "memory", "first loss", "last loss"):
         table.add_column(column, justify="left" if column == "program" else "right")
     for name, run in runs.items():
-        speed, memory = run["tokens_per_second"], run["peak_memory_bytes"]
+        engine = OURS[name][0] if name in OURS else None
+        hub = _fastest(other for label, other in runs.items() if label in KERASHUB and KERASHUB[label][0] == engine)
         table.add_row(
             name,
-            f"{speed:.0f}",
-            f"{speed / best['tokens_per_second']:.2f}" if best else "-",
+            f"{run['tokens_per_second']:.0f}",
+            _ratio(run, trl, "tokens_per_second"),
+            _ratio(run, hub, "tokens_per_second"),
             f"{statistics.median(run['cpu_seconds']):.2f}",
-            f"{memory / 2**30:.2f}",
-            f"{memory / best['peak_memory_bytes']:.2f}" if best else "-",
+            f"{run['peak_memory_bytes'] / 2**30:.2f}",
+            _ratio(run, trl, "peak_memory_bytes"),
             f"{run['losses'][0]:.4f}",
             f"{run['losses'][-1]:.4f}",
         )
     Console().print(table)
+
+
+def _fastest(runs: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    return max(runs, key=lambda run: run["tokens_per_second"], default=None)
+
+
+def _ratio(run: dict[str, Any], other: dict[str, Any] | None, key: str) -> str:
+    return f"{run[key] / other[key]:.2f}" if other else "-"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,26 @@
+"""`starter-it`, the starter with the adapter of the repository, does what it is told, on every engine."""
+
+from pathlib import Path
+
+import pytest
+
+import gemcut
+
+pytestmark = pytest.mark.backend
+ADAPTER = (
+    Path(__file__).resolve().parents[2] / "distributions" / "starter-it" / "src" / "gemcut_starter_it" / "adapter"
+)
+
+
+@pytest.fixture(scope="module")
+def lm(starter_path, engine):
+    lm = gemcut.load(starter_path, engine=engine, adapter=ADAPTER)
+    yield lm
+    lm.close()
+
+
+def test_it_talks_and_ends_its_answer(lm):
+    assert lm.is_instruction_tuned
+    answer = lm.chat([{"role": "user", "content": "What is the capital of France?"}], max_tokens=40, temperature=0.0)
+    assert "Paris" in answer.text
+    assert answer.finish_reason == "stop"
