@@ -28,6 +28,8 @@ INSTALLED_RUN := $(VENV)/.installed-run
 INSTALLED_ALL := $(VENV)/.installed-all
 RUN_EXTRAS := starter
 PACKAGING := pyproject.toml constraints.txt
+# The adapter of starter-it, a distribution of its own.
+STARTER_IT := $(wildcard distributions/starter-it/pyproject.toml distributions/starter-it/src/*/adapter/*)
 # The C++ engine: what it is made of, and build folders by kind.
 NATIVE_SOURCES := CMakeLists.txt $(shell find cpp -name '*.cc' -o -name '*.h' -o -name '*.inl' -o -name '*.map')
 BUILD := build
@@ -232,6 +234,7 @@ $(BUILD)/.tools: constraints.txt | $(BIN)/python
 $(INSTALLED_RUN): $(PACKAGING) $(NATIVE_SOURCES) | $(BIN)/python
 	$(call install,$(RUN_EXTRAS))
 
-$(INSTALLED_ALL): $(PACKAGING) $(NATIVE_SOURCES) | $(BIN)/python
+$(INSTALLED_ALL): $(PACKAGING) $(STARTER_IT) $(NATIVE_SOURCES) | $(BIN)/python
 	$(call install,dev)
+	@$(PIP) install -q --no-deps --force-reinstall ./distributions/starter-it >&2
 	@touch $(INSTALLED_RUN)
