@@ -31,7 +31,6 @@ RESULT = HERE / "results" / "eval-speed.json"
 SHOTS = {"hellaswag": 10, "arc_challenge": 25, "piqa": 0, "boolq": 0, "arc_easy": 0}
 # How many times as fast as lm-eval Gemcut is to be on the starter, by lm-eval's type: with examples, and without.
 BARS = {"float32": (5.0, 2.0), "bfloat16": (3.0, 1.2)}
-BATCH_SIZES = (1, 4, 16)
 
 
 def main() -> None:
@@ -42,6 +41,7 @@ def main() -> None:
     parser.add_argument("--ours", nargs="*", default=["auto"], choices=["auto", "float32"], help="Gemcut's")
     parser.add_argument("--items", type=int, default=100)
     parser.add_argument("--tried", type=int, default=8, help="items that lm-eval's batch size is found on")
+    parser.add_argument("--batch-sizes", nargs="*", type=int, default=[1, 4, 16], help="lm-eval's; logits take memory")
     parser.add_argument("--rounds", type=int, default=2, help="measured runs of each program")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
@@ -88,7 +88,7 @@ def measured(
     items = TaskItems(task, arguments.items, SHOTS[task], first=True)
     plain = {"token_ids": False, "metrics": False}
     asked = {"task": task, "shots": SHOTS[task], "items": len(items.asked)}
-    batch_size = _best_batch_size(task, peer, plain, arguments.tried)
+    batch_size = _best_batch_size(task, peer, plain, arguments)
     theirs = items.peer_request(batch_size=batch_size, **plain)
     comparison = Comparison(task, len(items.asked))
     first = ours.ask(asked)  # not counted; lm-eval's were those that chose the batch size
@@ -102,6 +102,7 @@ def measured(
     bar = BARS[peer_type][0 if SHOTS[task] else 1] if own_type == "auto" else None
     return {
         **comparison.as_json(),
+        "ours_first_seconds": first["seconds"],
         "shots": SHOTS[task],
         "items": len(items.asked),
         "batch_size": batch_size,
@@ -114,11 +115,11 @@ def measured(
     }
 
 
-def _best_batch_size(task: str, peer: Worker, plain: dict[str, Any], num_items: int) -> int:
+def _best_batch_size(task: str, peer: Worker, plain: dict[str, Any], arguments: argparse.Namespace) -> int:
     """The one that lm-eval is fastest with on a few items, after one run that is not counted."""
-    few = TaskItems(task, num_items, SHOTS[task], first=True)
-    peer.ask(few.peer_request(batch_size=BATCH_SIZES[0], **plain))
-    seconds = {size: peer.ask(few.peer_request(batch_size=size, **plain))["seconds"] for size in BATCH_SIZES}
+    few = TaskItems(task, arguments.tried, SHOTS[task], first=True)
+    peer.ask(few.peer_request(batch_size=arguments.batch_sizes[0], **plain))
+    seconds = {size: peer.ask(few.peer_request(batch_size=size, **plain))["seconds"] for size in arguments.batch_sizes}
     return min(seconds, key=seconds.__getitem__)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import subprocess
 import sys
@@ -186,8 +187,8 @@ def ids_of(encoded: Encoded) -> tuple[list[int], int]:
 def gap_at(model: TextModel, token_ids: Sequence[int], ours: Sequence[int], theirs: Sequence[int]) -> float:
     """How much more probable, in natural log, the model finds the one than the other where two answers part."""
     shared = next((n for n, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
-    if shared is None:
-        return 0.0
+    if shared is None:  # one ends where the other goes on: no rounding does that
+        return 0.0 if len(ours) == len(theirs) else math.inf
     logits = model.logits([*token_ids, *ours[:shared]])[-1]
     return abs(float(logits[ours[shared]] - logits[theirs[shared]]))
 

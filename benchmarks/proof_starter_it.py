@@ -77,7 +77,7 @@ def compared(texts: list[str], max_tokens: int, scratch: Path) -> dict[str, Any]
         asked = [model.chat_prompt([{"role": "user", "content": text}]) for text in texts]
         if not prompts:
             prompts = asked
-            stop[:] = [model.tokenizer.eos_token_id, *model.tokenizer.encode("<end_of_turn>", add_bos=False)]
+            stop[:] = [model.tokenizer.eos_token_id, model.tokenizer.id_of("<end_of_turn>")]
             versions, peers = peer_answers(prompts, max_tokens, stop, scratch)
         if asked != prompts:
             raise RuntimeError(f"{name}: the prompts are others.")
