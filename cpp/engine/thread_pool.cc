@@ -96,7 +96,10 @@ void ThreadPool::wait(uint32_t phase) { wait_change(phase_, phase, spins_); }
 void ThreadPool::release(uint32_t phase) {
   arrived_.store(0, std::memory_order_relaxed);
   counters_[(phase + 2) % num_counters].value.store(0, std::memory_order_relaxed);
-  phase_.store(phase + 1, std::memory_order_release);
+  // notify_all() wakes nobody unless it sees that someone sleeps, and who goes to sleep looks at the phase once more. One
+  // of the two sees the other only if the store comes before that look in the one order of all: a release store may
+  // still be on its way, and then both sleep for ever.
+  phase_.store(phase + 1, std::memory_order_seq_cst);
   phase_.notify_all();
 }
 
