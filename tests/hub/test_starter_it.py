@@ -11,9 +11,7 @@ from gemcut.hub import adapter_of
 from gemcut.inspect import check_licence
 
 MAX_BYTES = 4_000_000
-ADAPTER = (
-    Path(__file__).resolve().parents[2] / "distributions" / "starter-it" / "src" / "gemcut_starter_it" / "adapter"
-)
+ADAPTER = Path(__file__).resolve().parents[2] / "distributions" / "starter-it" / "src" / "gemcut_starter_it" / "adapter"
 
 
 def test_it_is_a_small_adapter_of_the_starter():

@@ -7,9 +7,7 @@ import pytest
 import gemcut
 
 pytestmark = pytest.mark.backend
-ADAPTER = (
-    Path(__file__).resolve().parents[2] / "distributions" / "starter-it" / "src" / "gemcut_starter_it" / "adapter"
-)
+ADAPTER = Path(__file__).resolve().parents[2] / "distributions" / "starter-it" / "src" / "gemcut_starter_it" / "adapter"
 
 
 @pytest.fixture(scope="module")
