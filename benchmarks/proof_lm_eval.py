@@ -11,7 +11,8 @@ answers: per item, log-probabilities within 1e-3 on 200 items of each task that 
 items of each that has the model write, and the same metrics where lm-eval computes them without a network. Where two
 log-probabilities are further apart, float64 is asked (float64_referee.py): the proof holds if Gemcut's is within 1e-3
 of that, and the result lists them all, as "beyond_bar": item, Gemcut, lm-eval, float64. What came
-out is kept task by task, so a proof that was stopped goes on; --again begins anew.
+out is kept task by task, so a proof that was stopped goes on; --again asks anew. lm-eval computes the logits that it
+looks at and no others (peer_lmeval.py, --scored-logits).
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ TEXTS = {
     "triviaqa": (5, 24), "nq_open": (5, 24), "gsm8k": (2, 48), "gsm8k_cot": (8, 48), "math": (4, 48), "bbh": (3, 48),
     "humaneval": (0, 48), "mbpp": (3, 48), "ifeval": (0, 48), "agieval": (0, 32),
 }  # fmt: skip
+BOTH = {"agieval": "math"}  # choices, and one part that has the model write
 # lm-eval needs a network for these, so Gemcut's own tests stand for them.
 NO_PEER_METRICS = ("humaneval", "mbpp", "ifeval")
 
@@ -69,21 +71,19 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--texts", type=int, default=50)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--again", action="store_true", help="do not keep what is there already")
+    parser.add_argument("--again", action="store_true", help="ask anew what is there already")
     arguments = parser.parse_args()
     threads = arguments.threads
     model = gemcut.load(starter_folder(), engine="native", dtype="float32", threads=threads)
     command = [str(LMEVAL_PYTHON), str(HERE / "peer_lmeval.py"), str(starter_folder())]
     command += ["--threads", str(threads), "--scored-logits"]
-    if arguments.again:
-        RESULT.unlink(missing_ok=True)
     passed = True
     with Worker("lm-eval", command) as peer:
         versions = {"gemcut": importlib.metadata.version("gemcut"), **peer.versions}
         for part in arguments.parts:
             for name in arguments.tasks:
                 facts = _kept().get(part, {}).get(name)
-                if facts is None or not facts["passed"]:
+                if arguments.again or facts is None or not facts["passed"]:
                     facts = PARTS[part](name, model, peer, arguments) | {
                         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                         "command": f"python benchmarks/proof_lm_eval.py {part} --tasks {name} --items "
@@ -139,15 +139,18 @@ def compared_answers(name: str, model: TextModel, peer: Worker, arguments: argpa
     facts: dict[str, Any] = {}
     runs = []
     if name in CHOICES:
-        runs.append((TaskItems(name, arguments.items, CHOICES[name]), None))
+        runs.append((TaskItems(name, None if name in BOTH else arguments.items, CHOICES[name]), None))
     if name in LONG:
         runs.append((TaskItems(name, 10, LONG[name]), None))
     if name in TEXTS:
         shots, max_tokens = TEXTS[name]
-        runs.append((TaskItems(name, arguments.texts, shots, max_tokens=max_tokens), max_tokens))
-    if name == "agieval":  # both kinds in one
-        for (items, _), kind in zip(runs, (False, True), strict=True):
-            items.asked = [asked for asked in items.asked if (asked.item.subset == "math") == kind]
+        num_texts = None if name in BOTH else arguments.texts
+        runs.append((TaskItems(name, num_texts, shots, max_tokens=max_tokens), max_tokens))
+    if name in BOTH:
+        for (items, _), writes, count in zip(runs, (False, True), (arguments.items, arguments.texts), strict=True):
+            of_kind = [asked for asked in items.asked if (asked.item.subset == BOTH[name]) == writes]
+            count = min(count, len(of_kind))
+            items.asked = [of_kind[index * len(of_kind) // count] for index in range(count)]
     for items, max_tokens in runs:
         start = time.perf_counter()
         encoded = items.encoded(encoder)

@@ -36,6 +36,17 @@ class Plain:
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'A-Z0-9])")
 _WORD = re.compile(r"[A-Za-z]{4,}")
+_UNUSUAL = (
+    "lantern", "marble", "orchard", "compass", "thunder", "velvet", "harbor", "engine", "feather", "copper", "window",
+    "castle", "ladder", "button", "pepper", "signal", "meadow", "basket", "mirror", "rocket", "saddle", "timber",
+    "whistle", "anchor", "blanket", "cradle", "dagger", "emerald", "furnace", "glacier", "hammer", "island", "jungle",
+    "kettle", "library", "magnet", "needle", "oyster", "pocket", "quarry", "ribbon", "silver", "tunnel", "umbrella",
+    "valley", "wagon", "yellow", "zebra",
+)  # fmt: skip
+_BLANKS = (
+    "name", "address", "date", "city", "phone number", "email", "company", "school", "time", "price", "place",
+    "signature", "title", "country", "age", "street",
+)  # fmt: skip
 _COMMON = frozenset(
     "that this with from they have were been their there which would could about when what your will".split()
 )
@@ -102,6 +113,30 @@ def _with_words(plain: Plain, draw: random.Random) -> Wish:
     return draw.choice(says), plain.answer
 
 
+def _new_words(plain: Plain, draw: random.Random) -> Wish:
+    chosen = draw.sample([word for word in _UNUSUAL if word not in plain.answer.lower()], draw.randrange(1, 4))
+    listed = draw.choice((" and ".join(chosen), " and ".join(f"'{word}'" for word in chosen), ", ".join(chosen)))
+    says = (
+        f"Your answer has to include the keywords {listed}.",
+        f"Please use {listed} somewhere in it.",
+        f"Make sure that {listed} can be found in your text.",
+        f"Include these keywords: {listed}.",
+    )
+    more = (f"It makes me think of {' and '.join(chosen)}.", f"And then there is the matter of {', '.join(chosen)}.")
+    return draw.choice(says), f"{plain.answer} {draw.choice(more)}"
+
+
+def _new_word_often(plain: Plain, draw: random.Random) -> Wish:
+    word, count = draw.choice([word for word in _UNUSUAL if word not in plain.answer.lower()]), draw.randrange(2, 6)
+    says = (
+        f"Let the word {word} appear {count} times or more.",
+        f"Mention '{word}' at least {count} times please.",
+        f"I would like to read the word {word} no fewer than {count} times.",
+    )
+    more = ", then ".join([f"First {word}", *[f"{word} again"] * (count - 1)])
+    return draw.choice(says), f"{plain.answer} {more}."
+
+
 def _without_words(plain: Plain, draw: random.Random) -> Wish:
     pool = (
         "very",
@@ -148,6 +183,9 @@ def _letter_often(plain: Plain, draw: random.Random) -> Wish:
 def _no_commas(plain: Plain, draw: random.Random) -> Wish:
     says = (
         "Write it without commas.",
+        "Please make sure that your answer has no commas at all.",
+        "Refrain from commas in your whole response.",
+        "You are not to use the comma.",
         "No commas anywhere.",
         "Leave out every comma.",
         "Commas are not allowed.",
@@ -219,6 +257,42 @@ def _sections(plain: Plain, draw: random.Random) -> Wish:
     return draw.choice(says), "\n\n".join(f"{name} {number}\n{part}" for number, part in enumerate(parts, 1))
 
 
+def _paragraph_start(plain: Plain, draw: random.Random) -> Wish:
+    parts = _split(plain.answer, draw.randrange(2, 5))
+    place, word = draw.randrange(len(parts)), draw.choice(_UNUSUAL)
+    parts[place] = f"{word[0].upper()}{word[1:]} comes first here. {parts[place]}"
+    says = (
+        f"There should be {len(parts)} paragraphs, an empty line between them, and number {place + 1} starts with the "
+        f"word {word}.",
+        f"Write {len(parts)} paragraphs, separated by blank lines. Begin paragraph {place + 1} with {word}.",
+    )
+    return draw.choice(says), "\n\n".join(parts)
+
+
+def _form(plain: Plain, draw: random.Random) -> Wish:
+    names = draw.sample(_BLANKS, draw.randrange(3, 13))
+    says = (
+        f"Your text needs at least {len(names)} placeholders in square brackets, for example [{draw.choice(_BLANKS)}].",
+        f"Please leave {len(names)} or more blanks, written as [{draw.choice(_BLANKS)}].",
+        f"Make sure to have no fewer than {len(names)} bracketed placeholders like [{draw.choice(_BLANKS)}].",
+    )
+    blanks = "\n".join(f"{name[0].upper()}{name[1:]}: [{name}]" for name in names)
+    return draw.choice(says), draw.choice((f"{blanks}\n\n{plain.answer}", f"{plain.answer}\n\n{blanks}"))
+
+
+def _starred_parts(plain: Plain, draw: random.Random) -> Wish:
+    parts = sentences(plain.answer)
+    count = draw.randrange(2, max(3, len(parts) + 1))
+    if len(parts) < count or "*" in plain.answer:
+        raise ValueError("too short")
+    says = (
+        f"Highlight at least {count} parts of your answer in markdown, like *this part*.",
+        f"Please have {count} or more passages between single asterisks, i.e. *passage*.",
+        f"Your answer needs {count} highlighted passages at least; write them *so*.",
+    )
+    return draw.choice(says), " ".join([*(f"*{part}*" for part in parts[:count]), *parts[count:]])
+
+
 def _as_json(plain: Plain, draw: random.Random) -> Wish:
     says = ("Give me JSON and nothing else.", "The whole answer must be one JSON object.", "Format all of it as JSON.")
     fields = {"title": plain.title, draw.choice(("text", "answer", "content")): " ".join(plain.answer.split())}
@@ -258,6 +332,9 @@ def _placeholders(plain: Plain, draw: random.Random) -> Wish:
 def _lower(plain: Plain, draw: random.Random) -> Wish:
     says = (
         "Use small letters only.",
+        "Your whole response should be in lowercase letters, without a single capital letter.",
+        "Please answer in English and in lower case only; capital letters are not wanted.",
+        "Make sure that all of your letters are lowercase.",
         "Everything in lowercase please, no capitals at all.",
         "Do not use any capital letters.",
         "Write it all in lower case.",
@@ -268,6 +345,9 @@ def _lower(plain: Plain, draw: random.Random) -> Wish:
 def _upper(plain: Plain, draw: random.Random) -> Wish:
     says = (
         "Use capital letters only.",
+        "Your whole response should be in English capital letters.",
+        "Please answer in all caps; lowercase letters are not wanted.",
+        "Make sure that every letter of your answer is a capital one.",
         "WRITE IT ALL IN CAPITALS.",
         "Everything has to be in upper case.",
         "Do not use small letters.",
@@ -288,6 +368,7 @@ def _some_capitals(plain: Plain, draw: random.Random) -> Wish:
 def _quoted(plain: Plain, draw: random.Random) -> Wish:
     says = (
         "Put double quotation marks around all of it.",
+        "Please wrap your whole response in double quotation marks.",
         "The whole answer has to stand in double quotes.",
         'Begin and end with ".',
     )
@@ -333,28 +414,36 @@ def _repeats(plain: Plain, draw: random.Random) -> Wish:
 
 CONTENT: tuple[Callable[[Plain, random.Random], Wish], ...] = (
     _at_least_words, _at_most_words, _few_sentences, _many_sentences, _with_words, _without_words, _word_often,
-    _letter_often, _no_commas, _no_commas,
+    _letter_often, _no_commas, _no_commas, _no_commas, _new_words, _new_words, _new_words, _new_word_often,
+    _new_word_often,
 )  # fmt: skip
 LAYOUT: tuple[Callable[[Plain, random.Random], Wish], ...] = (
     _bullets, _title, _highlights, _paragraphs, _blank_lines, _sections, _as_json, _two_answers, _placeholders,
+    _form, _form, _starred_parts, _starred_parts, _paragraph_start, _as_json,
 )  # fmt: skip
 AROUND: tuple[Callable[[Plain, random.Random], Wish], ...] = (
-    _lower, _lower, _upper, _some_capitals, _quoted, _quoted, _ends_with, _postscript, _repeats,
+    _lower, _lower, _lower, _lower, _upper, _upper, _upper, _some_capitals, _quoted, _quoted, _ends_with,
+    _postscript, _repeats,
 )  # fmt: skip
 # These would undo one another: what a wish of the left changes, one of the right asks for.
 _APART = {
-    "_no_commas": {"_as_json", "_ends_with", "_repeats", "_placeholders"},
+    "_no_commas": {"_as_json", "_ends_with", "_repeats", "_placeholders", "_form"},
     "_few_sentences": {
         "_as_json", "_two_answers", "_paragraphs", "_blank_lines", "_sections", "_bullets", "_repeats", "_ends_with",
-        "_title",
+        "_title", "_paragraph_start", "_form",
     },
     "_many_sentences": {"_bullets", "_as_json", "_postscript"},
     "_at_least_words": {"_bullets"},
-    "_at_most_words": {"_two_answers", "_repeats", "_title", "_as_json", "_sections"},
+    "_at_most_words": {"_two_answers", "_repeats", "_title", "_as_json", "_sections", "_form", "_paragraph_start"},
     "_with_words": {"_bullets", "_placeholders"},
     "_word_often": {"_bullets", "_placeholders"},
+    "_new_words": {"_bullets", "_placeholders", "_as_json"},
+    "_new_word_often": {"_bullets", "_placeholders", "_as_json"},
+    "_starred_parts": {"_postscript", "_repeats"},
+    "_paragraph_start": {"_postscript", "_repeats"},
+    "_form": {"_postscript", "_repeats", "_quoted"},
     "_letter_often": {"_bullets", "_upper", "_placeholders"},
-    "_without_words": {"_ends_with", "_repeats", "_title"},
+    "_without_words": {"_ends_with", "_repeats", "_title", "_form", "_paragraph_start"},
     "_two_answers": {"_postscript", "_repeats"},
     "_as_json": {"_quoted", "_upper", "_lower", "_postscript", "_ends_with", "_some_capitals", "_repeats"},
     "_bullets": {"_postscript"},

@@ -36,7 +36,12 @@ SHINGLE = 8
 MAX_TOKENS, BATCH = 160, 64
 FAMILY_LIMITS = {"common_gen": 25, "dbpedia": 15, "paws": 6, "quarel": 10, "quartz": 8, "qasc": 8, "wiki_bio_who": 30}
 MAX_PROMPT_CHARACTERS = 700
-NUM_GSM8K, NUM_GSM8K_WISHES, NUM_ARC = 900, 250, 500
+NUM_GSM8K, NUM_GSM8K_WISHES, NUM_ARC, NUM_CHOICES = 300, 150, 200, 200
+WISHES = (1, 1, 1, 2, 2, 3)  # of one plain answer: how many each of its copies has
+PHRASES = (
+    ("Yes, it is.", "No, it is not.", "Perhaps it is."), ("I say yes.", "I say no.", "I cannot say."),
+    ("That is right.", "That is wrong.", "That is open."),
+)  # fmt: skip
 
 
 def main() -> None:
@@ -55,6 +60,7 @@ def main() -> None:
         "t0": list(t0(arguments.data, draw)),
         "gsm8k": list(gsm8k(arguments.data, draw)),
         "arc": list(arc(arguments.data, draw)),
+        "choices": list(choices(arguments.data, draw)),
         "texts": [(plain.request, plain.answer) for plain in written],
     }
     plains = [*written, *(plain for name in ("seed tasks", "chats") for plain in longer(parts[name]))]
@@ -130,6 +136,21 @@ def arc(data: Path, draw: random.Random) -> Iterator[tuple[str, str]]:
             yield row["question"], answer[0].upper() + answer[1:] + "." * (not answer.endswith("."))
 
 
+def choices(data: Path, draw: random.Random) -> Iterator[tuple[str, str]]:
+    """Whether an answer to a science question is the right one, in one of three phrases that are given."""
+    rows = [row for row in read(data / "arc_easy" / "train.jsonl.gz") if row["question"].endswith("?")]
+    for row in draw.sample(rows, NUM_CHOICES):
+        place, phrases = draw.randrange(len(row["choices"])), draw.choice(PHRASES)
+        listed = draw.choice((", ".join(f"'{phrase}'" for phrase in phrases), "\n" + "\n".join(phrases)))
+        asks = draw.choice(
+            ("Answer with one of these phrases:", "Choose from:", "Say one of the following, exactly so:")
+        )
+        yield (
+            f"{row['question']} Is it {row['choices'][place].strip(' .')}? {asks} {listed}",
+            phrases[place != row["gold"]],
+        )
+
+
 def texts_of_base(path: Path, num_texts: int, seed: int) -> list[Plain]:
     """Answers of the base model, two to each request; those that repeat themselves or break off are left out."""
     if not path.is_file():
@@ -183,9 +204,9 @@ def longer(pairs: Iterable[tuple[str, str]]) -> Iterator[Plain]:
 
 
 def with_wishes(plains: list[Plain], draw: random.Random) -> Iterator[tuple[str, str]]:
-    """Each request three times, with one or two wishes, or three."""
+    """Each request several times, with one or two wishes, or three."""
     for plain in plains:
-        for num_wishes in (1, 1, draw.choice((1, 2, 2, 3))):
+        for num_wishes in WISHES:
             for _ in range(20):
                 try:
                     yield constrained(plain, draw, num_wishes)

@@ -1,4 +1,4 @@
-"""`starter-it`, the starter with the adapter of the repository, does what it is told, on every engine."""
+"""`starter-it`, the starter with the adapter of the repository, answers, on every engine."""
 
 from pathlib import Path
 

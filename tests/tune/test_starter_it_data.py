@@ -46,6 +46,17 @@ HOLDS = {
     "_paragraphs": lambda said, answer: len(answer.split("\n\n***\n\n")) == number(said),
     "_blank_lines": lambda said, answer: len(answer.split("\n\n")) == number(said),
     "_sections": lambda said, answer: re.search(r"^\w+ 1\n", answer) is not None,
+    "_new_word_often": lambda said, answer: (
+        answer.lower().count(re.search(r"(?:word |')(\w+)", said)[1]) >= number(said)
+    ),
+    "_paragraph_start": lambda said, answer: (
+        answer.split("\n\n")[int(re.search(r"(?:number|paragraph) (\d)", said)[1]) - 1]
+        .lower()
+        .startswith(said.rstrip(".").rpartition(" ")[2])
+        and len(answer.split("\n\n")) == number(said)
+    ),
+    "_form": lambda said, answer: len(re.findall(r"\[[^\]]+\]", answer)) >= number(said),
+    "_starred_parts": lambda said, answer: len(re.findall(r"\*[^*\n]+\*", answer)) >= number(said),
     "_as_json": lambda said, answer: json.loads(answer.removeprefix("```json\n").removesuffix("\n```"))["title"],
     "_two_answers": lambda said, answer: answer.split("\n\n******\n\n") == [TEXT, "Bees fly."],
     "_placeholders": lambda said, answer: len(re.findall(r"\[\w+\]", answer)) >= number(said),
@@ -74,6 +85,10 @@ def test_words_that_are_wished_for_or_not(constraints):
         listed = re.findall(r"\w+", said.partition(":")[2] or said.partition("words")[2].partition(" have")[0])
         assert listed
         assert all(word in answer.lower() for word in listed), (said, listed)
+        said, answer = constraints._new_words(plain, random.Random(seed))
+        wanted = set(re.findall(r"\w+", said)) & set(constraints._UNUSUAL)
+        assert wanted
+        assert all(word in answer for word in wanted), (said, answer)
         said, answer = constraints._without_words(plain, random.Random(seed))
         forbidden = re.findall(r"\w+(?=,|\.$)", said)
         assert forbidden
