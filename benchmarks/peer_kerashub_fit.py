@@ -21,8 +21,8 @@ import keras_hub
 import numpy as np
 
 LAYERS = {
-    "q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "attention_output", "gate_proj": "gating_ffw",
-    "up_proj": "gating_ffw_2", "down_proj": "ffw_linear",
+    "q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "attention_output", "gate_proj": "ffw_gating",
+    "up_proj": "ffw_gating_2", "down_proj": "ffw_linear",
 }  # fmt: skip
 
 
@@ -49,6 +49,9 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     model = keras_hub.models.Gemma3CausalLM.from_preset(request["folder"], preprocessor=None, dtype=request["dtype"])
     names = [LAYERS[target] for target in request["targets"]]
+    unknown = {*names} - {layer.name for layer in model.backbone._flatten_layers(include_self=False)}
+    if unknown:  # KerasHub would leave them out without a word
+        raise RuntimeError(f"no layers of these names: {', '.join(sorted(unknown))}")
     model.backbone.enable_lora(request["rank"], target_layer_names=names)
     model.compile(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
