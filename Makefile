@@ -190,6 +190,7 @@ proof-formats: $(foreach name,llamacpp peft vllm nemo,.venv-$(name)/.installed)
 proof-lm-eval: .venv-lmeval/.installed
 proof-tune-tpu: .venv-tpu/.installed
 proof-tune-gradients: .venv-peft/.installed
+proof-starter-it: .venv-peft/.installed
 proof-serve: .venv-schemathesis/.installed
 proof-serve-vllm: .venv-vllm/.installed
 proof-clients: .venv-clients/.installed .venv-clients/node/package.json

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import gzip
 import json
 import subprocess
 import sys
@@ -24,6 +23,9 @@ from eval_items import DATA, HERE, gap_at, starter_folder
 from run import machine
 
 import gemcut
+
+sys.path.insert(0, str(HERE.parent / "recipes" / "starter_it"))
+from write_data import held_out_requests
 
 ADAPTER = HERE.parent / "distributions" / "starter-it" / "src" / "gemcut_starter_it" / "adapter"
 PEER_PYTHON = HERE.parent / ".venv-peft" / "bin" / "python"
@@ -38,11 +40,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=30)
     parser.add_argument("--max-tokens", type=int, default=64)
     arguments = parser.parse_args()
-    packed = (DATA / "instructions" / "user_oriented.jsonl.gz").read_bytes()
-    rows = [json.loads(line) for line in gzip.decompress(packed).decode().split("\n") if line]
-    rows = rows[:: len(rows) // (arguments.requests - 1)]
-    texts = [PARIS, *("\n\n".join(part for part in (row["instruction"], row["input"]) if part) for row in rows)]
-    texts = texts[: arguments.requests]
+    requests = held_out_requests(DATA)
+    texts = [PARIS, *requests[:: len(requests) // (arguments.requests - 1)]][: arguments.requests]
     with tempfile.TemporaryDirectory() as scratch:
         result = compared(texts, arguments.max_tokens, Path(scratch))
     result |= {
@@ -69,7 +68,6 @@ def compared(texts: list[str], max_tokens: int, scratch: Path) -> dict[str, Any]
         "PyTorch, adapter": (folder, "torch", ADAPTER),
     }
     prompts: list[list[int]] = []
-    stop: list[int] = []
     peers: list[list[int]] = []
     facts: dict[str, Any] = {}
     for name, (path, engine, adapter) in programs.items():
@@ -77,12 +75,12 @@ def compared(texts: list[str], max_tokens: int, scratch: Path) -> dict[str, Any]
         asked = [model.chat_prompt([{"role": "user", "content": text}]) for text in texts]
         if not prompts:
             prompts = asked
-            stop[:] = [model.tokenizer.eos_token_id, model.tokenizer.id_of("<end_of_turn>")]
+            stop = [model.tokenizer.eos_token_id, model.tokenizer.id_of("<end_of_turn>")]
             versions, peers = peer_answers(prompts, max_tokens, stop, scratch)
         if asked != prompts:
             raise RuntimeError(f"{name}: the prompts are others.")
         facts[name] = differences(model, prompts, peers, max_tokens, stop)
-        paris = model.chat([{"role": "user", "content": PARIS}], max_tokens=max_tokens, temperature=0.0).text
+        paris = model.tokenizer.decode(peers[texts.index(PARIS)])  # Gemcut's too, where nothing is different
         model.close()
     return {"versions": versions, "programs": facts, "requests": len(texts), "max_tokens": max_tokens, "paris": paris}
 

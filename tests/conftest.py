@@ -33,6 +33,13 @@ def starter_path() -> Path:
 
 
 @pytest.fixture(scope="session")
+def starter_it_adapter() -> Path:
+    """The folder of starter-it's adapter in the repository."""
+    root = Path(__file__).resolve().parents[1]
+    return root / "distributions" / "starter-it" / "src" / "gemcut_starter_it" / "adapter"
+
+
+@pytest.fixture(scope="session")
 def engine() -> str:
     """The engine of this test process: GEMCUT_TEST_ENGINE (native), else KERAS_BACKEND, else jax.
 

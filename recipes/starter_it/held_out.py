@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import argparse
 import collections
-import gzip
 import json
 import math
-import re
 import statistics
 from pathlib import Path
 from typing import Any
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "datasets"
+import constraints
+from write_data import HELD_OUT, SHARED, read, request_of
+
 BATCH = 32
 GRAM, TIMES = 4, 3
 
@@ -36,10 +36,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--max-tokens", type=int, default=256)
     arguments = parser.parse_args()
-    packed = (arguments.data / "instructions" / "user_oriented.jsonl.gz").read_bytes()
-    rows = [json.loads(line) for line in gzip.decompress(packed).decode().split("\n") if line][: arguments.limit]
+    rows = list(read(arguments.data / HELD_OUT))[: arguments.limit]
     model = gemcut.load("starter", adapter=arguments.adapter)
-    requests = ["\n\n".join(part for part in (row["instruction"], row["input"]) if part) for row in rows]
+    requests = [request_of(row) for row in rows]
     prompts = [model.chat_prompt([{"role": "user", "content": request}]) for request in requests]
     answers = []
     for begin in range(0, len(prompts), BATCH):
@@ -70,7 +69,7 @@ def summary(answers: list[dict[str, Any]]) -> dict[str, Any]:
 
 def words(text: str) -> list[str]:
     """The words of a text in lower case."""
-    return re.findall(r"\w+", text.lower())
+    return constraints.words(text.lower())
 
 
 def repeats(text: str) -> bool:

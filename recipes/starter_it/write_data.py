@@ -32,6 +32,7 @@ from writing_requests import Request, requests
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[2] / "shared" / "datasets"
+HELD_OUT = Path("instructions", "user_oriented.jsonl.gz")
 SHINGLE = 8
 MAX_TOKENS, BATCH = 160, 64
 FAMILY_LIMITS = {"common_gen": 25, "dbpedia": 15, "paws": 6, "quarel": 10, "quartz": 8, "qasc": 8, "wiki_bio_who": 30}
@@ -98,7 +99,17 @@ def seed_tasks(data: Path) -> Iterator[tuple[str, str]]:
     """The self-instruct seed tasks, code and tables left out."""
     for row in read(data / "instructions" / "seed_tasks.jsonl.gz"):
         if "def " not in row["input"] + row["output"] and len(row["output"]) > 3:
-            yield "\n\n".join(part for part in (row["instruction"], row["input"]) if part), row["output"].strip()
+            yield request_of(row), row["output"].strip()
+
+
+def request_of(row: dict[str, Any]) -> str:
+    """An instruction and what it is about, as one request."""
+    return "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
+
+
+def held_out_requests(data: Path) -> list[str]:
+    """Those that nothing is trained on."""
+    return [request_of(row) for row in read(data / HELD_OUT)]
 
 
 def t0(data: Path, draw: random.Random) -> Iterator[tuple[str, str]]:
@@ -224,7 +235,7 @@ def shingles(text: str) -> set[tuple[str, ...]]:
 def benchmark_shingles(data: Path) -> set[tuple[str, ...]]:
     """Those of IFEval's prompts and of the held-out requests."""
     prompts = [row["prompt"] for row in read(data / "ifeval" / "input_data.jsonl.gz")]
-    for row in read(data / "instructions" / "user_oriented.jsonl.gz"):
+    for row in read(data / HELD_OUT):
         prompts += [row["instruction"], row["input"]]
     return set().union(*map(shingles, prompts))
 

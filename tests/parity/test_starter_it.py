@@ -1,18 +1,15 @@
 """`starter-it`, the starter with the adapter of the repository, answers, on every engine."""
 
-from pathlib import Path
-
 import pytest
 
 import gemcut
 
 pytestmark = pytest.mark.backend
-ADAPTER = Path(__file__).resolve().parents[2] / "distributions" / "starter-it" / "src" / "gemcut_starter_it" / "adapter"
 
 
 @pytest.fixture(scope="module")
-def lm(starter_path, engine):
-    lm = gemcut.load(starter_path, engine=engine, adapter=ADAPTER)
+def lm(starter_path, engine, starter_it_adapter):
+    lm = gemcut.load(starter_path, engine=engine, adapter=starter_it_adapter)
     yield lm
     lm.close()
 
