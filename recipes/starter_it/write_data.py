@@ -9,7 +9,7 @@ What goes in, each line of the file one conversation in OpenAI's form:
   of GSM8K (MIT) and ARC (CC BY-SA), out of DIR: parts that their keepers mean for training;
 - texts that the base model writes itself for the requests of writing_requests.py: what is learnt from them is when and
   in which form to write, not what;
-- of all longer answers, copies that fulfil wishes about their form (constraints.py).
+- of all longer answers and some short ones, copies that fulfil wishes about their form (constraints.py).
 
 No request may share eight words in a row with a prompt of IFEval or of the held-out requests; those that do are dropped
 and counted. The texts are kept beside OUT, so a second run writes none anew.
@@ -27,7 +27,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from constraints import Plain, constrained, sentences, words
+import langdetect
+from constraints import Plain, asked, constrained, sentences, words
+from wordings import say
 from writing_requests import Request, requests
 
 HERE = Path(__file__).resolve().parent
@@ -37,8 +39,15 @@ SHINGLE = 8
 MAX_TOKENS, BATCH = 160, 64
 FAMILY_LIMITS = {"common_gen": 25, "dbpedia": 15, "paws": 6, "quarel": 10, "quartz": 8, "qasc": 8, "wiki_bio_who": 30}
 MAX_PROMPT_CHARACTERS = 700
-NUM_GSM8K, NUM_GSM8K_WISHES, NUM_ARC, NUM_CHOICES = 300, 150, 200, 200
-WISHES = (1, 1, 1, 2, 2, 3)  # of one plain answer: how many each of its copies has
+NUM_GSM8K, NUM_GSM8K_WISHES, NUM_ARC, NUM_CHOICES, NUM_SHORT = 300, 150, 200, 250, 300
+WISHES = (1, 1, 1, 1, 2, 2, 3)  # of one plain answer: how many each of its copies has
+SHORT_WISHES = (1, 1, 2)
+CODES = {
+    "German": "de", "French": "fr", "Spanish": "es", "Italian": "it", "Portuguese": "pt", "Finnish": "fi",
+    "Swahili": "sw", "Vietnamese": "vi", "Russian": "ru", "Bulgarian": "bg", "Korean": "ko", "Thai": "th",
+    "Arabic": "ar", "Persian": "fa", "Urdu": "ur", "Hindi": "hi", "Marathi": "mr", "Nepali": "ne", "Punjabi": "pa",
+    "Bengali": "bn", "Gujarati": "gu", "Tamil": "ta", "Telugu": "te", "Kannada": "kn",
+}  # fmt: skip
 PHRASES = (
     ("Yes, it is.", "No, it is not.", "Perhaps it is."), ("I say yes.", "I say no.", "I cannot say."),
     ("That is right.", "That is wrong.", "That is open."),
@@ -50,10 +59,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, default=SHARED, help="folder of the data sets")
-    parser.add_argument("--texts", type=int, default=420, help="texts that the base model writes")
+    parser.add_argument("--texts", type=int, default=700, help="texts that the base model writes")
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
-    draw = random.Random(arguments.seed)
+    draw, langdetect.DetectorFactory.seed = random.Random(arguments.seed), arguments.seed
     written = texts_of_base(arguments.out.with_suffix(".texts.jsonl"), arguments.texts, arguments.seed)
     parts: dict[str, list[tuple[str, str]]] = {
         "chats": [(each["user"], each["assistant"]) for each in read(HERE / "chats.jsonl")] * 2,
@@ -66,7 +75,14 @@ def main() -> None:
     }
     plains = [*written, *(plain for name in ("seed tasks", "chats") for plain in longer(parts[name]))]
     plains += draw.sample(list(longer(parts["gsm8k"])), NUM_GSM8K_WISHES)
-    parts["wishes"] = list(with_wishes(plains, draw))
+    short = [
+        Plain(prompt, answer, "An Answer")
+        for name in ("t0", "arc")
+        for prompt, answer in parts[name]
+        if len(prompt) < 400
+    ]
+    parts["wishes"] = list(with_wishes(plains, WISHES, draw))
+    parts["short"] = list(with_wishes(draw.sample(short, NUM_SHORT), SHORT_WISHES, draw))
     known = benchmark_shingles(arguments.data)
     rows, dropped = [], 0
     for name, pairs in parts.items():
@@ -163,40 +179,51 @@ def choices(data: Path, draw: random.Random) -> Iterator[tuple[str, str]]:
 
 
 def texts_of_base(path: Path, num_texts: int, seed: int) -> list[Plain]:
-    """Answers of the base model, two to each request; those that repeat themselves or break off are left out."""
+    """Answers of the base model, two to each request; those that repeat themselves, break off or are in
+    another language are left out.
+    """
     if not path.is_file():
-        asked = requests(seed, num_texts)
-        path.write_text("".join(json.dumps(found) + "\n" for found in generated(asked, seed)))
+        found = requests(seed, num_texts)
+        path.write_text("".join(json.dumps(row) + "\n" for row in generated(found, seed)))
     kept = []
     for row in read(path):
         request, answers = Request(**row["request"]), [tidy(text) for text in row["texts"]]
-        good = [answer for answer in answers if answer is not None]
-        text = request.text if request.language == "English" else f"{request.text} Write it in {request.language} only."
+        good = [answer for answer in answers if answer is not None and is_in(request.language, answer)]
         if good:
+            text = request.text
+            if request.language != "English":
+                text = asked(
+                    text, [say("language", random.Random(text), language=request.language)], random.Random(seed)
+                )
             kept.append(Plain(text, good[0], request.title, good[1] if len(good) > 1 else None))
     return kept
 
 
-def generated(asked: list[Request], seed: int) -> Iterator[dict[str, Any]]:
+def is_in(language: str, text: str) -> bool:
+    """Whether a text is in the language that was asked for; an English one is taken to be."""
+    return language == "English" or langdetect.detect(text) == CODES[language]
+
+
+def generated(wanted: list[Request], seed: int) -> Iterator[dict[str, Any]]:
     """What the base model writes for each request."""
     import gemcut
 
     model = gemcut.load("starter")
-    for begin in range(0, len(asked), BATCH):
-        part = asked[begin : begin + BATCH]
+    for begin in range(0, len(wanted), BATCH):
+        part = wanted[begin : begin + BATCH]
         found = model.generate(
             [each.lead + each.opening for each in part], n=2, max_tokens=MAX_TOKENS, temperature=0.7, top_p=0.9,
             repetition_penalty=1.1, seed=seed + begin,
         )  # fmt: skip
         for request, completions in zip(part, found, strict=True):
             yield {"request": vars(request), "texts": [request.opening + each.text for each in completions]}
-        print(f"{begin + len(part)} of {len(asked)} texts", flush=True)
+        print(f"{begin + len(part)} of {len(wanted)} texts", flush=True)
 
 
 def tidy(text: str) -> str | None:
     """A generated text up to its last whole sentence; None where it is no text to learn from."""
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"</?(?:strong|b|em|i|p|br)\s*/?>", "", text)).strip()
-    whole = re.match(r"(?s).*[.!?][\"']?(?=\s|$)", text)
+    whole = re.match(r"(?s).*(?:[.!?][\"']?(?=\s|$)|[।۔؟])", text)
     if whole is None or re.search(r"https?:|www\.|@|©|<[a-z/]|\||_{3}|#", whole[0]):
         return None
     text = whole[0].strip()
@@ -214,10 +241,10 @@ def longer(pairs: Iterable[tuple[str, str]]) -> Iterator[Plain]:
             yield Plain(prompt, answer, " ".join(words(prompt)[:5]).title())
 
 
-def with_wishes(plains: list[Plain], draw: random.Random) -> Iterator[tuple[str, str]]:
-    """Each request several times, with one or two wishes, or three."""
+def with_wishes(plains: list[Plain], wishes: tuple[int, ...], draw: random.Random) -> Iterator[tuple[str, str]]:
+    """Each request several times, with a wish, or two, or three."""
     for plain in plains:
-        for num_wishes in WISHES:
+        for num_wishes in wishes:
             for _ in range(20):
                 try:
                     yield constrained(plain, draw, num_wishes)

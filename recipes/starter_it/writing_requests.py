@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 TOPICS = (
     "bees", "the moon", "bicycles", "bread", "volcanoes", "the violin", "rivers", "coffee", "winter", "libraries",
@@ -48,14 +50,18 @@ TASKS = (
     "read more books", "take good photographs", "save money on food", "look after old books", "paint a room",
 )  # fmt: skip
 NAMES = ("Anna", "Mr. Lee", "Dr. Novak", "Sam", "Mrs. Alvarez", "Peter", "Ms. Okoro", "Tom", "Julia", "Sir or Madam")
+JOBS = (
+    "a nurse", "a gardener", "a train driver", "an accountant", "a chef", "a librarian", "a carpenter", "a pilot",
+    "a music teacher", "a baker", "a vet", "a translator", "an electrician", "a shop assistant",
+)  # fmt: skip
+PLACES = ("Lisbon", "Iceland", "Kyoto", "the Alps", "Cairo", "Canada", "Prague", "Peru", "Kenya", "Vienna", "Oslo")
+PAIRS = (
+    ("a cat", "a mouse"), ("a teacher", "a pupil"), ("a tourist", "a taxi driver"), ("two neighbours", "a lost dog"),
+    ("the sun", "the moon"), ("a doctor", "a patient"), ("a father", "his daughter"), ("a robot", "its inventor"),
+    ("a buyer", "a seller"), ("an old tree", "a young bird"),
+)  # fmt: skip
 # How a text of each language begins; what follows is the model's own.
-LANGUAGES = {
-    "German": ("Der Hund", "Das Wasser", "Die Musik", "Der Winter", "Das Brot", "Die Stadt", "Der Wald", "Die Schule"),
-    "French": ("Le chien", "L'eau", "La musique", "L'hiver", "Le pain", "La ville", "La forêt", "L'école"),
-    "Spanish": ("El perro", "El agua", "La música", "El invierno", "El pan", "La ciudad", "El bosque", "La escuela"),
-    "Italian": ("Il cane", "L'acqua", "La musica", "L'inverno", "Il pane", "La città", "Il bosco", "La scuola"),
-    "Portuguese": ("O cão", "A água", "A música", "O inverno", "O pão", "A cidade", "A floresta", "A escola"),
-}
+LANGUAGES: dict[str, list[str]] = json.loads(Path(__file__).with_name("languages.json").read_text())
 THINGS = ("dogs", "water", "music", "winter", "bread", "cities", "forests", "schools")
 
 
@@ -80,7 +86,7 @@ class Request:
 
 def requests(seed: int, num_requests: int) -> list[Request]:
     """So many different requests, in an order that depends on the seed only."""
-    found = [*_essays(), *_stories(), *_letters(), *_adverts(), *_tips(), *_foreign()]
+    found = [*_essays(), *_stories(), *_letters(), *_adverts(), *_tips(), *_verses(), *_work(), *_talks(), *_foreign()]
     random.Random(seed).shuffle(found)
     return found[:num_requests]
 
@@ -134,7 +140,39 @@ def _tips() -> Iterator[Request]:
         yield Request(f"Give me advice: I want to {task}.", f"Question: how can I {task}?\n\nAnswer: ", "", title)
 
 
+def _verses() -> Iterator[Request]:
+    for topic in TOPICS[::3]:
+        title = topic[0].upper() + topic[1:]
+        yield Request(f"Write a poem about {topic}.", f"{title}\n\nA poem\n\n", "", f"Ode to {title}")
+        yield Request(f"Create a riddle about {topic}.", "A riddle\n\n", "I am", f"A Riddle about {title}")
+        yield Request(f"Write a song about {topic}.", f"{title} (song lyrics)\n\nVerse 1\n", "", f"The {title} Song")
+
+
+def _work() -> Iterator[Request]:
+    for job in JOBS:
+        name = job.split(" ", 1)[1].title()
+        yield Request(f"Write a resume for {job}.", f"Resume of {job}\n\n", "Summary: I am", f"Resume of a {name}")
+        yield Request(f"Write a job advert for {job}.", "Job offer\n\n", f"We are looking for {job}", f"Wanted: {name}")
+        yield Request(
+            f"Write a cover letter for {job}.", "A cover letter\n\n", "Dear hiring manager,\n\n", f"A {name} Applies"
+        )
+    for place in PLACES:
+        title = f"A Journey to {place[0].upper()}{place[1:]}"
+        yield Request(f"Write an itinerary for a trip to {place}.", f"{title}\n\n", "On the first day", title)
+        yield Request(f"Is {place} a good place to spend a holiday?", f"{title}\n\n", "Yes, because", title)
+
+
+def _talks() -> Iterator[Request]:
+    for one, other in PAIRS:
+        title = f"{one[0].upper()}{one[1:]} and {other}"
+        yield Request(f"Write a dialogue between {one} and {other}.", f"{title}. A dialogue.\n\n", "- ", title)
+        yield Request(f"Write a joke about {one} and {other}.", "A joke:\n\n", f"Once {one} met {other}.", title)
+
+
 def _foreign() -> Iterator[Request]:
     for language, openings in LANGUAGES.items():
         for thing, opening in zip(THINGS, openings, strict=True):
-            yield Request(f"Write a short text about {thing}.", f"{opening}\n\n", opening, opening, language)
+            asks = ("Write a short text about", "Tell me about", "Write an essay about", "What can you say about")
+            text = f"{asks[len(opening + language) % len(asks)]} {thing}"
+            text += "?" if text.startswith("What") else "."
+            yield Request(text, f"{opening}\n\n", opening, opening, language)
