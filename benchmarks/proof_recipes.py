@@ -1,10 +1,11 @@
 """What the recipes teach: a task's score of the starter before and after, with intervals; reports and JSON are kept.
 
-python benchmarks/proof_recipes.py [gsm8k] [classification] [--data DIR] [--work DIR] [--threads N] [--limit N]
+python benchmarks/proof_recipes.py [gsm8k] [arc] [classification] [--data DIR] [--work DIR] [--threads N] [--limit N]
 
 GSM8K is learnt from its training split and asked from its test split, without solved examples for both (the base with
-the task's five as well). The classifier learns from four of five sentences of ToxiGen's demonstrations; the fifth are
-asked, equal sentences on one side. The whole of the recipe is kept beside the figures, and the run's report.
+the task's five as well); ARC from both its training splits, and both its test splits are asked. The classifier learns
+from four of five sentences of ToxiGen's demonstrations; the fifth are asked, equal sentences on one side. The whole of
+the recipe is kept beside the figures, and the run's report.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ metrics: [acc]
 def main() -> None:
     """Measure before, train, measure after, compare and keep."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("names", nargs="*", default=["gsm8k", "classification"], metavar="NAME")
+    parser.add_argument("names", nargs="*", default=["gsm8k", "arc", "classification"], metavar="NAME")
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "datasets")
     parser.add_argument("--work", type=Path, default=Path("recipes-measured"), help="where the runs lie; resumed")
     parser.add_argument("--threads", type=int, default=2)
@@ -61,6 +62,18 @@ def prepare_gsm8k(folder: Path, arguments: argparse.Namespace) -> tuple[list[str
     return asked, arguments.data / "gsm8k" / "train.jsonl.gz", limit
 
 
+def prepare_arc(folder: Path, arguments: argparse.Namespace) -> tuple[list[str], Path, list[str]]:
+    """The same; each question comes with the right one of its choices."""
+    lines = []
+    for part in ("arc_easy", "arc_challenge"):
+        text = gzip.decompress((arguments.data / part / "train.jsonl.gz").read_bytes()).decode()
+        for row in map(json.loads, text.splitlines()):
+            lines.append(json.dumps({"question": row["question"], "answer": row["choices"][row["gold"]]}) + "\n")
+    (folder / "learnt.jsonl").write_text("".join(lines))
+    asked = ["--tasks", "arc_easy,arc_challenge", "--data", str(arguments.data)]
+    return asked, folder / "learnt.jsonl", []
+
+
 def prepare_classification(folder: Path, arguments: argparse.Namespace) -> tuple[list[str], Path, list[str]]:
     """The same; sentences are sent to their side by a hash of their words."""
     learnt, asked = [], []
@@ -76,7 +89,7 @@ def prepare_classification(folder: Path, arguments: argparse.Namespace) -> tuple
     return ["--tasks", str(folder / "task.yaml")], folder / "learnt.jsonl", []
 
 
-PREPARE = {"gsm8k": prepare_gsm8k, "classification": prepare_classification}
+PREPARE = {"gsm8k": prepare_gsm8k, "arc": prepare_arc, "classification": prepare_classification}
 
 
 def measured(

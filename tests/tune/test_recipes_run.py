@@ -12,6 +12,7 @@ import pytest
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 ROWS = {
     "gsm8k": {"question": "Ann has {n} pens and buys 2. How many has she?", "answer": "{n} + 2.\n#### {m}"},
+    "arc": {"question": "What has {n} legs?", "answer": "an animal of {n} legs"},
     "classification": {"text": "They are {n} good people", "label": "neutral"},
     "starter-it": {
         "messages": [{"role": "user", "content": "Say {n}."}, {"role": "assistant", "content": "{n}, gladly."}]
