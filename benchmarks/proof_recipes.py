@@ -15,7 +15,6 @@ import datetime
 import gzip
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +51,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         asked, data, flags = PREPARE[name](folder, arguments)
         figures = measured(name, folder, asked, data, flags, arguments)
-        keep(name, folder, figures)
+        keep(name, folder, arguments.data, figures)
 
 
 def prepare_gsm8k(folder: Path, arguments: argparse.Namespace) -> tuple[list[str], Path, list[str]]:
@@ -127,13 +126,20 @@ def gemcut(*arguments: str, read: bool = False) -> str:
     return done.stdout or ""
 
 
-def keep(name: str, folder: Path, figures: dict[str, Any]) -> None:
+def without_places(text: str, folder: Path, data: Path) -> str:
+    """The text without the names of this machine's folders."""
+    for place, name in ((folder, "."), (data, "datasets"), (RECIPES, "recipes")):
+        text = text.replace(str(place.resolve()), name).replace(str(place), name)
+    return text
+
+
+def keep(name: str, folder: Path, data: Path, figures: dict[str, Any]) -> None:
     """The figures, and what the run says of itself."""
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)
-    (target / "scores.json").write_text(json.dumps(figures, indent=1) + "\n")
-    for file in ("report.html", "data.html", "curves.svg", "recipe.yaml"):
-        shutil.copyfile(folder / "run" / file, target / file)
+    (target / "scores.json").write_text(without_places(json.dumps(figures, indent=1) + "\n", folder, data))
+    for file in ("report.html", "curves.svg", "recipe.yaml"):
+        (target / file).write_text(without_places((folder / "run" / file).read_text(), folder, data))
     print(json.dumps(figures["scores"], indent=1))
 
 
