@@ -44,7 +44,7 @@ OURS: dict[str, tuple[str, str, str, int]] = {
     "torch-float32": ("torch", "float32", "nothing", 1),
     "jax-float32": ("jax", "float32", "cheap", 1),
     "jax-bfloat16": ("jax", "bfloat16", "cheap", 1),
-    "tensorflow-float32": ("tensorflow", "float32", "blocks", 1),
+    "tensorflow-float32": ("tensorflow", "float32", "nothing", 2),
 }
 # name: dtype, gradient checkpointing
 TRL = {
@@ -161,7 +161,7 @@ def print_table(runs: dict[str, Any]) -> None:
         f"memory, {KERASHUB_BAR} x KerasHub's speed)"
     )
     for column in ("program", "tok/s", "x TRL", "x KerasHub", "CPU s", "peak GiB", "memory", "first loss", "last loss"):
-        table.add_column(column, justify="left" if column == "program" else "right")
+        table.add_column(column, justify="left" if column == "program" else "right", no_wrap=column == "program")
     for name, run in runs.items():
         engine = OURS[name][0] if name in OURS else None
         hub = _fastest(other for label, other in runs.items() if label in KERASHUB and KERASHUB[label][0] == engine)
