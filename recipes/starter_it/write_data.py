@@ -62,7 +62,8 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=700, help="texts that the base model writes")
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
-    draw, langdetect.DetectorFactory.seed = random.Random(arguments.seed), arguments.seed
+    draw = random.Random(arguments.seed)
+    langdetect.DetectorFactory.seed = arguments.seed
     written = texts_of_base(arguments.out.with_suffix(".texts.jsonl"), arguments.texts, arguments.seed)
     parts: dict[str, list[tuple[str, str]]] = {
         "chats": [(each["user"], each["assistant"]) for each in read(HERE / "chats.jsonl")] * 2,
