@@ -128,6 +128,7 @@ struct AffineSuperBlock {
       const VF middle = scale[g], centre = minimum[g];
       for (int i = -1; i <= 1; ++i)
         for (int j = -1; j <= 1; ++j) consider(g, middle + float(i), centre + float(j));
+      consider(g, VF{}, VF{});  // zeros, where float16 has no step that is small enough
     }
   }
 

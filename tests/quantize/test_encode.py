@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 from gguf.quants import dequantize as reference
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gemcut.errors import CheckpointError, UsageError
@@ -158,6 +158,7 @@ def test_nothing_becomes_nothing(name: str) -> None:
     offset=st.floats(-2, 2),
     rows=st.integers(1, 20),
 )
+@example(name="Q5_K", seed=1, scale=-20.0, offset=0.0, rows=2)  # float16's smallest step is too coarse for it
 def test_any_distribution_is_stored_within_its_range(
     name: str, seed: int, scale: float, offset: float, rows: int
 ) -> None:
