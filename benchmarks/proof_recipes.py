@@ -15,8 +15,10 @@ import datetime
 import gzip
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=["gsm8k", "arc", "classification"], metavar="NAME")
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "datasets")
     parser.add_argument("--work", type=Path, default=Path("recipes-measured"), help="where the runs lie; resumed")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--limit", type=int, help="records of GSM8K that are learnt [default: all]")
     arguments = parser.parse_args()
     for name in arguments.names:
@@ -65,8 +67,7 @@ def prepare_arc(folder: Path, arguments: argparse.Namespace) -> tuple[list[str],
     """The same; each question comes with the right one of its choices."""
     lines = []
     for part in ("arc_easy", "arc_challenge"):
-        text = gzip.decompress((arguments.data / part / "train.jsonl.gz").read_bytes()).decode()
-        for row in map(json.loads, text.splitlines()):
+        for row in rows_of(arguments.data / part / "train.jsonl.gz"):
             lines.append(json.dumps({"question": row["question"], "answer": row["choices"][row["gold"]]}) + "\n")
     (folder / "learnt.jsonl").write_text("".join(lines))
     asked = ["--tasks", "arc_easy,arc_challenge", "--data", str(arguments.data)]
@@ -76,16 +77,20 @@ def prepare_arc(folder: Path, arguments: argparse.Namespace) -> tuple[list[str],
 def prepare_classification(folder: Path, arguments: argparse.Namespace) -> tuple[list[str], Path, list[str]]:
     """The same; sentences are sent to their side by a hash of their words."""
     learnt, asked = [], []
-    text = gzip.decompress((arguments.data / "toxigen" / "demonstrations.jsonl.gz").read_bytes()).decode()
-    for line in text.split("\n"):
-        if line:
-            words = " ".join(json.loads(line)["text"].lower().split())
-            side = asked if hashlib.sha256(words.encode()).digest()[0] % NUM_PARTS == 0 else learnt
-            side.append(f"{line}\n")
+    for row in rows_of(arguments.data / "toxigen" / "demonstrations.jsonl.gz"):
+        words = " ".join(row["text"].lower().split())
+        side = asked if hashlib.sha256(words.encode()).digest()[0] % NUM_PARTS == 0 else learnt
+        side.append(json.dumps(row) + "\n")
     (folder / "learnt.jsonl").write_text("".join(learnt))
     (folder / "asked.jsonl").write_text("".join(asked))
     (folder / "task.yaml").write_text(TASK)
     return ["--tasks", str(folder / "task.yaml")], folder / "learnt.jsonl", []
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a gzipped JSONL file."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        yield from map(json.loads, file)
 
 
 PREPARE = {"gsm8k": prepare_gsm8k, "arc": prepare_arc, "classification": prepare_classification}

@@ -30,7 +30,7 @@ from typing import Any
 import langdetect
 from constraints import Plain, asked, constrained, sentences, words
 from wordings import say
-from writing_requests import Request, requests
+from writing_requests import LANGUAGES, Request, requests
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[2] / "shared" / "datasets"
@@ -42,12 +42,6 @@ MAX_PROMPT_CHARACTERS = 700
 NUM_GSM8K, NUM_GSM8K_WISHES, NUM_ARC, NUM_CHOICES, NUM_SHORT = 300, 150, 200, 250, 300
 WISHES = (1, 1, 1, 1, 2, 2, 3)  # of one plain answer: how many each of its copies has
 SHORT_WISHES = (1, 1, 2)
-CODES = {
-    "German": "de", "French": "fr", "Spanish": "es", "Italian": "it", "Portuguese": "pt", "Finnish": "fi",
-    "Swahili": "sw", "Vietnamese": "vi", "Russian": "ru", "Bulgarian": "bg", "Korean": "ko", "Thai": "th",
-    "Arabic": "ar", "Persian": "fa", "Urdu": "ur", "Hindi": "hi", "Marathi": "mr", "Nepali": "ne", "Punjabi": "pa",
-    "Bengali": "bn", "Gujarati": "gu", "Tamil": "ta", "Telugu": "te", "Kannada": "kn",
-}  # fmt: skip
 PHRASES = (
     ("Yes, it is.", "No, it is not.", "Perhaps it is."), ("I say yes.", "I say no.", "I cannot say."),
     ("That is right.", "That is wrong.", "That is open."),
@@ -202,7 +196,7 @@ def texts_of_base(path: Path, num_texts: int, seed: int) -> list[Plain]:
 
 def is_in(language: str, text: str) -> bool:
     """Whether a text is in the language that was asked for; an English one is taken to be."""
-    return language == "English" or langdetect.detect(text) == CODES[language]
+    return language == "English" or langdetect.detect(text) == LANGUAGES[language]["code"]
 
 
 def generated(wanted: list[Request], seed: int) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 TOPICS = (
     "bees", "the moon", "bicycles", "bread", "volcanoes", "the violin", "rivers", "coffee", "winter", "libraries",
@@ -60,8 +61,8 @@ PAIRS = (
     ("the sun", "the moon"), ("a doctor", "a patient"), ("a father", "his daughter"), ("a robot", "its inventor"),
     ("a buyer", "a seller"), ("an old tree", "a young bird"),
 )  # fmt: skip
-# How a text of each language begins; what follows is the model's own.
-LANGUAGES: dict[str, list[str]] = json.loads(Path(__file__).with_name("languages.json").read_text())
+# Of each language its ISO 639-1 code and how its texts begin; what follows is the model's own.
+LANGUAGES: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("languages.json").read_text())
 THINGS = ("dogs", "water", "music", "winter", "bread", "cities", "forests", "schools")
 
 
@@ -170,8 +171,8 @@ def _talks() -> Iterator[Request]:
 
 
 def _foreign() -> Iterator[Request]:
-    for language, openings in LANGUAGES.items():
-        for thing, opening in zip(THINGS, openings, strict=True):
+    for language, known in LANGUAGES.items():
+        for thing, opening in zip(THINGS, known["openings"], strict=True):
             asks = ("Write a short text about", "Tell me about", "Write an essay about", "What can you say about")
             text = f"{asks[len(opening + language) % len(asks)]} {thing}"
             text += "?" if text.startswith("What") else "."
