@@ -52,5 +52,5 @@ def adapted_linear(weights: dict[str, Tensor], name: str, x: Tensor, leaf: LeafO
     x = leaf.before_matrix(name, x)
     product = leaf.linear(x, weights[f"{name}.weight"])
     if f"{name}.lora_a" in weights:
-        product = product + leaf.linear(leaf.linear(x, weights[f"{name}.lora_a"]), weights[f"{name}.lora_b"])
+        product = leaf.add_linear(product, leaf.linear(x, weights[f"{name}.lora_a"]), weights[f"{name}.lora_b"])
     return leaf.after_matrix(name, product)

@@ -38,6 +38,10 @@ class LeafOps:
         """`x` (..., in) times the transpose of `weight` (out, in), as (..., out) in the type of `x`."""
         return ops.matmul(x, ops.transpose(weight))
 
+    def add_linear(self, product: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """`product` (..., out) plus `linear(x, weight)`; the storage of `product` may be reused."""
+        return product + self.linear(x, weight)
+
     def before_matrix(self, matrix: str, x: Tensor) -> Tensor:
         """What a layer's matrix and its update are multiplied by, on its way there.
 

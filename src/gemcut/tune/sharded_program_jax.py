@@ -127,12 +127,12 @@ class ShardedProgram(StepProgram):
     finished: frozenset[str]
 
     def gradients(
-        self, trained: Tensors, sums: Tensors | None, frozen: Tree, batch: Tensors, scale: Tensor
+        self, trained: Tensors, sums: Tensors, frozen: Tree, batch: Tensors, scale: Tensor
     ) -> tuple[Tensors, Tensor]:
-        found, loss = super().gradients(trained, None, frozen, batch, scale)
+        found, loss = super().gradients(trained, {}, frozen, batch, scale)
         partial = {name: value for name, value in found.items() if name not in self.finished}
         found |= lax.psum(partial, DATA)
-        return {name: sums[name] + found[name] for name in sums} if sums is not None else found, loss
+        return self.backend.added(sums, found), loss
 
     def _head_loss(
         self, hidden: Tensor, frozen: Tree, trained: Mapping[str, Tensor], batch: Tensors, **settings: Any

@@ -18,7 +18,7 @@ from gemcut.tune.optimizers import Optimizer, Slots, clip_factor, global_norm
 
 Tensor = Any
 Tensors = dict[str, Tensor]
-PullBack = Callable[[Tensor], tuple[Tensors, Tensor]]
+PullBack = Callable[[Tensor, Tensors], tuple[Tensors, Tensor]]
 
 
 class GradientOps(HeadOps, abc.ABC):
@@ -36,7 +36,15 @@ class GradientOps(HeadOps, abc.ABC):
     def pull_back(
         self, function: Callable[[Tensors, Tensor], Tensor], trained: Tensors, x: Tensor, by_x: bool
     ) -> tuple[Tensor, PullBack]:
-        """The function's value, and from a gradient by that to those by `trained` and, where `by_x`, by `x`."""
+        """The function's value, and what leads from a gradient by that to those by `trained` and, where `by_x`, by `x`.
+
+        That takes sums too, of other gradients by `trained`, which it adds these to; their storage may be reused, and
+        what is missing there begins at zero.
+        """
+
+    def added(self, sums: Tensors, gradients: Tensors) -> Tensors:
+        """The gradients, each with the sum of its name where there is one; the storage of sums may be reused."""
+        return {name: self.add(sums[name], part) if name in sums else part for name, part in gradients.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +64,13 @@ class StepProgram:
     backend: GradientOps
 
     def gradients(
-        self, trained: Tensors, sums: Tensors | None, frozen: Tree, batch: Tensors, scale: Tensor
+        self, trained: Tensors, sums: Tensors, frozen: Tree, batch: Tensors, scale: Tensor
     ) -> tuple[Tensors, Tensor]:
         """The gradients of a micro-batch, and its loss.
 
         Args:
             trained: What is trained.
-            sums: Gradients of earlier micro-batches, which these are added to; None for none.
+            sums: Gradients of earlier micro-batches, which these are added to, by name; a name may be missing.
             frozen: What is not.
             batch: token_ids, positions, segments (B, T); rows, ids (P,) as in `LearntRows`; where shapes are compiled
                 also num_chunks (), as in `frozen_head_loss`.
@@ -80,11 +88,9 @@ class StepProgram:
         x = forward.embedded(frozen, trained, batch["token_ids"])
         hidden, pull_back = self.backend.pull_back(hidden_of, inner, x, bool(outer))
         loss, d_hidden, *d_head = self._head_loss(hidden, frozen, trained, batch)
-        gradients, d_x = pull_back(ops.cast(d_hidden * scale, hidden.dtype))
+        gradients, d_x = pull_back(ops.cast(d_hidden * scale, hidden.dtype), sums)
         if outer:
-            gradients |= self._outer_gradients(d_head[0] * scale, d_x, batch["token_ids"])
-        if sums is not None:
-            gradients = {name: self.backend.add(sums[name], gradients[name]) for name in sums}
+            gradients |= self.backend.added(sums, self._outer_gradients(d_head[0] * scale, d_x, batch["token_ids"]))
         return gradients, loss
 
     def loss(self, trained: Tensors, frozen: Tree, batch: Tensors) -> Tensor:

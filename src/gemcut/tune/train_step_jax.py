@@ -29,7 +29,12 @@ class BackendGradients(GradientOps):
     def pull_back(
         self, function: Callable[[Tensors, Tensor], Tensor], trained: Tensors, x: Tensor, by_x: bool
     ) -> tuple[Tensor, PullBack]:
-        value, pull_back = jax.vjp(function, trained, x)
+        value, from_value = jax.vjp(function, trained, x)
+
+        def pull_back(gradient: Tensor, sums: Tensors) -> tuple[Tensors, Tensor]:
+            gradients, d_x = from_value(gradient)
+            return self.added(sums, gradients), d_x
+
         return value, pull_back
 
     def add_rows(self, matrix: Tensor, ids: Tensor, rows: Tensor) -> Tensor:

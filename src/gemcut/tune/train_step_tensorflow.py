@@ -31,9 +31,9 @@ class BackendGradients(GradientOps):
             tape.watch(watched)
             value = function(trained, x)
 
-        def pull_back(gradient: Tensor) -> tuple[Tensors, Tensor]:
+        def pull_back(gradient: Tensor, sums: Tensors) -> tuple[Tensors, Tensor]:
             gradients = tape.gradient(value, watched, output_gradients=gradient)
-            return dict(zip(trained, gradients, strict=False)), gradients[-1]
+            return self.added(sums, dict(zip(trained, gradients, strict=False))), gradients[-1]
 
         return value, pull_back
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from keras.src.backend.torch.core import get_device
-from torch.utils.checkpoint import checkpoint
 
 from gemcut.model.leaf_ops import LeafOps
 from gemcut.model.leaf_ops_torch import BackendOps
@@ -22,7 +21,11 @@ Tensor = Any
 
 
 class TrainingOps(BackendOps):
-    """Leaf operations, with an attention whose backward pass is quick on CPU."""
+    """Leaf operations, with an attention whose backward pass is quick on CPU, and less memory."""
+
+    def add_linear(self, product: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        product.view(-1, product.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), weight.t())
+        return product
 
     def attention(
         self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, softcap: float | None
@@ -31,6 +34,38 @@ class TrainingOps(BackendOps):
         if queries.device.type == "cpu":
             return LeafOps.attention(self, queries, keys, values, mask, scale, softcap)
         return super().attention(queries, keys, values, mask, scale, softcap)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A block (frozen, trained, x, ...) that backpropagation computes again.
+
+    PyTorch's own checkpoint keeps a graph without its tensors. The many small pieces of that come to lie between a
+    block's large tensors, and after those are freed too little is left in between for the next block's: the heap grows
+    with every block (docs/tried.md). Here nothing stays but the block's input.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, function: Callable[..., Tensor], frozen: Tensors, names: list[str], others: Tensors, *given: Tensor
+    ) -> Tensor:
+        context.call = function, frozen, names, others
+        context.save_for_backward(*given)
+        return _call(*context.call, given)
+
+    @staticmethod
+    def backward(context: Any, *d_out: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = context.needs_input_grad[4:]
+        given = [value.detach().requires_grad_(needs) for value, needs in zip(context.saved_tensors, wanted, strict=True)]
+        with torch.enable_grad():
+            out = _call(*context.call, given)
+        leaves = [value for value in given if value.requires_grad]
+        gradients = iter(torch.autograd.grad(out, leaves, d_out))
+        return None, None, None, None, *(next(gradients) if needs else None for needs in wanted)
+
+
+def _call(function: Callable[..., Tensor], frozen: Tensors, names: list[str], others: Any, given: Any) -> Tensor:
+    x, *trained = given
+    return function(frozen, dict(zip(names, trained, strict=True)), x, *others)
 
 
 class BackendGradients(GradientOps):
@@ -44,11 +79,14 @@ class BackendGradients(GradientOps):
     def recompute(self, what: str) -> Recompute:
         if what == "nothing":
             return lambda function: function
-        return lambda function: (
-            lambda *tensors: checkpoint(
-                function, *tensors, use_reentrant=False, preserve_rng_state=False, determinism_check="none"
-            )
-        )
+
+        def recomputed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def block(frozen: Tensors, trained: Tensors, x: Tensor, *others: Tensor) -> Tensor:
+                return _Recomputed.apply(function, frozen, list(trained), others, x, *trained.values())
+
+            return block
+
+        return recomputed
 
     def pull_back(
         self, function: Callable[[Tensors, Tensor], Tensor], trained: Tensors, x: Tensor, by_x: bool
@@ -58,7 +96,9 @@ class BackendGradients(GradientOps):
         with torch.enable_grad():
             value = function(leaves, x)
 
-        def pull_back(gradient: Tensor) -> tuple[Tensors, Tensor]:
+        def pull_back(gradient: Tensor, sums: Tensors) -> tuple[Tensors, Tensor]:
+            for name, leaf in leaves.items():
+                leaf.grad = sums.get(name)  # which autograd adds to in place
             value.backward(gradient)
             return {name: leaf.grad for name, leaf in leaves.items()}, x.grad
 
@@ -95,11 +135,13 @@ class BackendTrainStep(TrainStep):
 
     @torch.no_grad()
     def _summed(self, batches: list[dict[str, np.ndarray]], scale: float) -> tuple[Tensors, Tensor]:
-        sums, losses = None, []
+        # Made before all else of the step: in between, they would hold large freed pieces of the heap apart. Those of
+        # embedding and head are as large as these themselves, and are there after the first micro-batch only.
+        outer, losses = self.program.forward.method.outer_names, []
+        sums = {name: torch.zeros_like(value) for name, value in self.trained.items() if name not in outer}
         for batch in batches:
             sums, loss = self.program.gradients(self.trained, sums, self.frozen, _tensors(batch), scale)
             losses.append(loss)
-        assert sums is not None, "a step has at least one micro-batch"
         return sums, sum(losses)
 
     @torch.no_grad()
