@@ -40,11 +40,13 @@ LORA: dict[str, Any] = {
 }
 # name: engine, dtype, what is computed again, rows that are computed together
 OURS: dict[str, tuple[str, str, str, int]] = {
-    "torch-bfloat16": ("torch", "bfloat16", "nothing", 1),
-    "torch-float32": ("torch", "float32", "nothing", 1),
+    "torch-bfloat16": ("torch", "bfloat16", "blocks", 1),
+    "torch-bfloat16-nothing": ("torch", "bfloat16", "nothing", 1),
+    "torch-float32": ("torch", "float32", "blocks", 1),
     "jax-float32": ("jax", "float32", "cheap", 1),
     "jax-bfloat16": ("jax", "bfloat16", "cheap", 1),
     "tensorflow-float32": ("tensorflow", "float32", "nothing", 2),
+    "tensorflow-bfloat16": ("tensorflow", "bfloat16", "nothing", 2),
 }
 # name: dtype, gradient checkpointing
 TRL = {

@@ -60,12 +60,15 @@ def added(engine: str, dtype: str) -> dict[str, Any]:
     from gemcut.model.backend_ops import leaf_ops
     from gemcut.tune.losses import ROW_CHUNK, frozen_head_loss
 
-    backend = importlib.import_module(f"gemcut.tune.train_step_{engine}").BackendGradients()
+    module = importlib.import_module(f"gemcut.tune.train_step_{engine}")
+    backend, is_compiled = module.BackendGradients(), engine == "jax"
     generator = np.random.default_rng(0)
     head = ops.cast(generator.standard_normal((VOCAB_SIZE, WIDTH), dtype=np.float32) / WIDTH**0.5, dtype)
     hidden = ops.cast(generator.standard_normal((NUM_TOKENS, WIDTH), dtype=np.float32), dtype)
     ids = generator.integers(0, VOCAB_SIZE, NUM_TOKENS).astype(np.int32)
-    chunks = None if engine == "torch" else np.int32(NUM_TOKENS // ROW_CHUNK)
+    if engine == "tensorflow":
+        is_compiled = module.uses_xla(dtype)
+    chunks = np.int32(NUM_TOKENS // ROW_CHUNK) if is_compiled else None
 
     def loss(hidden: Any, head: Any, ids: Any, num_chunks: Any) -> Any:
         return frozen_head_loss(hidden, head, ids, None, leaf_ops(), backend, num_chunks=num_chunks)
@@ -73,7 +76,7 @@ def added(engine: str, dtype: str) -> dict[str, Any]:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = memory("VmRSS")
-    value, gradient = compiled(loss, engine)(hidden, head, ops.convert_to_tensor(ids), chunks)
+    value, gradient = compiled(loss, engine, is_compiled)(hidden, head, ops.convert_to_tensor(ids), chunks)
     total = float(value)
     assert np.isfinite(float(ops.max(gradient)))
     return {
@@ -86,7 +89,7 @@ def added(engine: str, dtype: str) -> dict[str, Any]:
     }
 
 
-def compiled(function: Any, engine: str) -> Any:
+def compiled(function: Any, engine: str, is_compiled: bool) -> Any:
     """The function as a training step has it."""
     if engine == "jax":
         import jax
@@ -95,7 +98,7 @@ def compiled(function: Any, engine: str) -> Any:
     if engine == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=True, autograph=False)
+        return tf.function(function, jit_compile=is_compiled, autograph=False)
     import torch
 
     return torch.no_grad()(function)

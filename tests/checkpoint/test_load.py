@@ -290,3 +290,14 @@ def test_memory_at_load_of_the_real_model(engine, starter_path):
     with open_checkpoint(starter_path) as checkpoint:
         sizes = [4 * int(np.prod(shape)) for shape in parameter_shapes(checkpoint.config).values()]
     assert json.loads(child.stdout.splitlines()[-1]) <= sum(sizes) + max(sizes) + 2**29
+
+
+@pytest.mark.backend
+@pytest.mark.keras
+def test_jax_is_imported_for_its_own_engine_only(engine):
+    code = (
+        "import sys; from gemcut.checkpoint.load import start_engine\n"
+        f"start_engine({engine!r}); print('jax' in sys.modules)\nimport jax; print(jax.numpy.ones(1).shape)"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert child.stdout.split("\n")[:2] == [str(engine == "jax"), "(1,)"]

@@ -63,6 +63,17 @@ def test_linear(leaf, reference, tensor, to_numpy, dtype, lead):
 
 
 @dtypes
+def test_add_linear(leaf, reference, tensor, to_numpy, dtype):
+    x, weight = rounded(normal(2, 3, 8), dtype), rounded(normal(24, 8, seed=1), dtype)
+    product = rounded(normal(2, 3, 24, seed=2), dtype)
+    exact = product.astype(np.float64) + x.astype(np.float64) @ weight.T.astype(np.float64)
+    for ops in (leaf, reference):
+        result = ops.add_linear(tensor(product, dtype), tensor(x, dtype), tensor(weight, dtype))
+        assert dtype in str(result.dtype)
+        assert_close(to_numpy(result), exact, dtype)
+
+
+@dtypes
 @pytest.mark.parametrize("rows", [1, 4])
 def test_head(leaf, reference, tensor, to_numpy, dtype, rows):
     x, weight = rounded(normal(rows, 64), dtype), rounded(normal(24, 64, seed=1), dtype)

@@ -130,6 +130,28 @@ def test_bfloat16_is_near(begun, folder, documents, engine):
     shares = [np.linalg.norm(found[name] - values) / np.linalg.norm(values) for name, values in expected.items()]
     assert max(shares) < 0.3
     assert np.median(shares) < 0.1
+    assert other.loss(step[0]) == pytest.approx(begun.loss(step[0]), rel=0.01)
+
+
+def test_a_bfloat16_batch_without_targets(folder, documents, engine):
+    train = step_of(folder, engine, lora=LORA, dtype="bfloat16")
+    batch = batch_of([documents[:3], documents[3:]], LENGTH)
+    empty = Batch(batch.token_ids, np.full_like(batch.targets, -1), batch.positions, batch.segments)
+    assert train.loss(empty) == (0.0, 0)
+    found, expected = train.gradients((batch, empty)), train.gradients((batch,))
+    for name, gradient in expected.items():
+        assert np.array_equal(found[name], gradient), name
+
+
+@pytest.mark.parametrize("recompute", ["blocks", "nothing"])
+def test_full_tuning_in_bfloat16(folder, documents, engine, recompute):
+    step = (batch_of([documents[:3], documents[3:]], LENGTH),)
+    trains = [
+        step_of(folder, engine, method="full", recompute=recompute, dtype=dtype) for dtype in ("bfloat16", "float32")
+    ]
+    found, expected = (train.gradients(step * 2) for train in trains)
+    shares = [np.linalg.norm(found[name] - values) / np.linalg.norm(values) for name, values in expected.items()]
+    assert np.median(shares) < 0.1
 
 
 def test_full_tuning_changes_every_tensor(folder, documents, engine):

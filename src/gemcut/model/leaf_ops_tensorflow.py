@@ -16,6 +16,8 @@ class BackendOps(XlaOps):
     """Products as plain two-dimensional matmuls and in-place cache writes."""
 
     def linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        if len(x.shape) == 2:
+            return tf.linalg.matmul(x, weight, transpose_b=True)
         flat = tf.reshape(x, (-1, x.shape[-1]))
         product = tf.linalg.matmul(flat, weight, transpose_b=True)
         return tf.reshape(product, (*x.shape[:-1], weight.shape[0]))

@@ -135,7 +135,7 @@ def frozen_head_loss(
 
     Source: the running maximum is that of FlashAttention, arXiv:2205.14135, section 3.1.
     """
-    num_rows, width = hidden.shape
+    num_rows, width = ops.shape(hidden)  # on TensorFlow the first may be known in the run only
     vocab_size = head.shape[0]
     block = min(VOCABULARY_BLOCK, vocab_size)
     columns = ids if share is None else ids - share.offset

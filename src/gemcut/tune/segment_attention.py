@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from typing import Any
 
 from keras import ops
@@ -56,19 +57,31 @@ def segment_attention(
     Returns:
         (B, T, N * H) in the type of `queries`.
     """
-    blocks = []
-    for begin, end in query_blocks(queries.shape[2]):
-        first = 0 if window is None else max(0, begin - window + 1)
+    # Pieces that are put together again: the gradients of overlapping slices would each fill all the keys with zeros.
+    ranges, blocks = query_blocks(queries.shape[2]), []
+    begins = [begin for begin, _ in ranges]
+    query_parts, key_parts, value_parts = (_parted(x, begins) for x in (queries, keys, values))
+    for index, (begin, end) in enumerate(ranges):
+        seen = slice(0 if window is None else bisect.bisect(begins, max(0, begin - window + 1)) - 1, index + 1)
+        first = begins[seen.start]
         mask = segment_mask(
             positions[:, begin:end], positions[:, first:end], segments[:, begin:end], segments[:, first:end], window
         )
         blocks.append(
             leaf.attention(
-                queries[:, :, begin:end], keys[:, :, first:end], values[:, :, first:end], mask,
-                config.query_scale, config.attn_logit_softcapping,
+                query_parts[index], _joined(key_parts[seen]), _joined(value_parts[seen]), mask, config.query_scale,
+                config.attn_logit_softcapping,
             )
         )  # fmt: skip
     return blocks[0] if len(blocks) == 1 else ops.concatenate(blocks, axis=1)
+
+
+def _parted(x: Tensor, begins: list[int]) -> list[Tensor]:
+    return [x] if len(begins) == 1 else ops.split(x, begins[1:], axis=2)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=2)
 
 
 def query_blocks(num_queries: int) -> list[tuple[int, int]]:

@@ -37,35 +37,30 @@ class TrainingOps(BackendOps):
 
 
 class _Recomputed(torch.autograd.Function):
-    """A block (frozen, trained, x, ...) that backpropagation computes again.
+    """A function of tensors that backpropagation computes again.
 
     PyTorch's own checkpoint keeps a graph without its tensors. The many small pieces of that come to lie between a
     block's large tensors, and after those are freed too little is left in between for the next block's: the heap grows
-    with every block (docs/tried.md). Here nothing stays but the block's input.
+    with every block (docs/tried.md). Here nothing stays but what the function is given.
     """
 
     @staticmethod
-    def forward(
-        context: Any, function: Callable[..., Tensor], frozen: Tensors, names: list[str], others: Tensors, *given: Tensor
-    ) -> Tensor:
-        context.call = function, frozen, names, others
+    def forward(context: Any, function: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        context.function = function
         context.save_for_backward(*given)
-        return _call(*context.call, given)
+        return function(*given)
 
     @staticmethod
     def backward(context: Any, *d_out: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = context.needs_input_grad[4:]
-        given = [value.detach().requires_grad_(needs) for value, needs in zip(context.saved_tensors, wanted, strict=True)]
+        wanted = context.needs_input_grad[1:]
+        given = [
+            value.detach().requires_grad_(needs) for value, needs in zip(context.saved_tensors, wanted, strict=True)
+        ]
         with torch.enable_grad():
-            out = _call(*context.call, given)
+            out = context.function(*given)
         leaves = [value for value in given if value.requires_grad]
         gradients = iter(torch.autograd.grad(out, leaves, d_out))
-        return None, None, None, None, *(next(gradients) if needs else None for needs in wanted)
-
-
-def _call(function: Callable[..., Tensor], frozen: Tensors, names: list[str], others: Any, given: Any) -> Tensor:
-    x, *trained = given
-    return function(frozen, dict(zip(names, trained, strict=True)), x, *others)
+        return None, *(next(gradients) if needs else None for needs in wanted)
 
 
 class BackendGradients(GradientOps):
@@ -82,7 +77,10 @@ class BackendGradients(GradientOps):
 
         def recomputed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
             def block(frozen: Tensors, trained: Tensors, x: Tensor, *others: Tensor) -> Tensor:
-                return _Recomputed.apply(function, frozen, list(trained), others, x, *trained.values())
+                def of_tensors(x: Tensor, *values: Tensor) -> Tensor:
+                    return function(frozen, dict(zip(trained, values, strict=True)), x, *others)
+
+                return _Recomputed.apply(of_tensors, x, *trained.values())
 
             return block
 
