@@ -8,6 +8,7 @@ less its resident memory before. What the whole logits would take is kept beside
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import gc
 import json
@@ -57,14 +58,19 @@ def added(engine: str, dtype: str) -> dict[str, Any]:
 
     from keras import ops
 
+    from gemcut.checkpoint.lazy_tensor import DTYPES
+    from gemcut.checkpoint.load import to_backend
     from gemcut.model.backend_ops import leaf_ops
     from gemcut.tune.losses import ROW_CHUNK, frozen_head_loss
 
     module = importlib.import_module(f"gemcut.tune.train_step_{engine}")
     backend, is_compiled = module.BackendGradients(), engine == "jax"
     generator = np.random.default_rng(0)
-    head = ops.cast(generator.standard_normal((VOCAB_SIZE, WIDTH), dtype=np.float32) / WIDTH**0.5, dtype)
-    hidden = ops.cast(generator.standard_normal((NUM_TOKENS, WIDTH), dtype=np.float32), dtype)
+    sizes = ((VOCAB_SIZE, WIDTH, WIDTH**-0.5), (NUM_TOKENS, WIDTH, 1.0))
+    head, hidden = (
+        to_backend((generator.standard_normal((rows, width), dtype=np.float32) * scale).astype(DTYPES[dtype]), engine)
+        for rows, width, scale in sizes
+    )
     ids = generator.integers(0, VOCAB_SIZE, NUM_TOKENS).astype(np.int32)
     if engine == "tensorflow":
         is_compiled = module.uses_xla(dtype)
@@ -74,6 +80,7 @@ def added(engine: str, dtype: str) -> dict[str, Any]:
         return frozen_head_loss(hidden, head, ids, None, leaf_ops(), backend, num_chunks=num_chunks)
 
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # else what was freed before would serve the loss without being counted
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = memory("VmRSS")
     value, gradient = compiled(loss, engine, is_compiled)(hidden, head, ops.convert_to_tensor(ids), chunks)

@@ -246,6 +246,17 @@ class TestStarted:
         value = tensor.float() if engine == "torch" else tensor
         assert (np.asarray(value).astype(np.float32) == array.astype(np.float32)).all()
 
+    @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=lambda dtype: dtype.__name__)
+    def test_an_array_may_begin_anywhere(self, engine, dtype):
+        from keras import ops
+
+        memory = np.empty(64 * 64 * 4 + 128, np.uint8)
+        begin = -memory.ctypes.data % 64 + 4
+        array = memory[begin : begin + 64 * 64 * dtype(0).nbytes].view(dtype).reshape(64, 64)
+        array[...] = np.eye(64)
+        product = ops.cast(ops.matmul(*[to_backend(array, engine)] * 2), "float32")
+        assert (np.asarray(product) == np.eye(64)).all()
+
 
 MEMORY_CHILD = """
 import json, os, sys, threading, time

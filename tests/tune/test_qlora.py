@@ -63,6 +63,12 @@ def test_it_learns_what_lora_learns_beside_the_same_numbers(four_bit, step, engi
     assert found.run(step).loss == pytest.approx(expected.run(step).loss, rel=1e-6)
 
 
+def test_it_learns_in_bfloat16(four_bit, step, engine):
+    train = step_of(four_bit, engine, method="qlora", lora=LORA, dtype="bfloat16", learning_rate=0.01)
+    losses = [begun(train).run(step).loss, *(train.run(step).loss for _ in range(3))]
+    assert losses[-1] < losses[0]
+
+
 def test_what_is_kept_of_the_layers(four_bit, engine):
     """Codes and scales of the file itself, 4.5 bits a weight; nothing of the matrices is there widened."""
     layer = step_of(four_bit, engine, method="qlora", lora=LORA).frozen["layers"][1]

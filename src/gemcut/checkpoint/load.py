@@ -228,7 +228,7 @@ def to_backend(array: np.ndarray, engine: str) -> Any:
     """A NumPy array as a tensor of the engine, which takes its memory over where it can.
 
     Args:
-        array: float32, float16 or bfloat16 (ml_dtypes), writable, not used otherwise afterwards.
+        array: float32, float16, bfloat16 (ml_dtypes) or uint8, writable, not used otherwise afterwards.
         engine: One of KERAS_ENGINES.
     """
     if engine == "jax":
@@ -243,9 +243,20 @@ def to_backend(array: np.ndarray, engine: str) -> Any:
         return torch.from_numpy(array)
     import tensorflow as tf
 
+    if array.ctypes.data % ALIGNMENT:  # its kernels would end the process
+        array = _aligned(array)
     if array.dtype.name == "bfloat16":  # NumPy's exchange protocol has no bfloat16
         return tf.bitcast(tf.experimental.dlpack.from_dlpack(array.view(np.uint16).__dlpack__()), tf.bfloat16)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that begins at a multiple of ALIGNMENT bytes."""
+    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    copy = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 @contextlib.contextmanager
