@@ -73,6 +73,15 @@ def test_add_linear(leaf, reference, tensor, to_numpy, dtype):
         assert_close(to_numpy(result), exact, dtype)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_split(leaf, reference, tensor, to_numpy, axis):
+    x = normal(3, 4, 5)
+    for ops in (leaf, reference):
+        parts = [to_numpy(part) for part in ops.split(tensor(x), 2, axis)]
+        for part, expected in zip(parts, np.split(x, [2], axis), strict=True):
+            assert np.array_equal(part, expected)
+
+
 @dtypes
 @pytest.mark.parametrize("rows", [1, 4])
 def test_head(leaf, reference, tensor, to_numpy, dtype, rows):

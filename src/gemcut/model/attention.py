@@ -68,7 +68,7 @@ def project_heads(
     num_heads, num_kv_heads = config.num_attention_heads, config.num_key_value_heads
     flat = adapted_linear(weights, "self_attn.qkv_proj", x, leaf)  # (B, T, (N + 2 K) * H)
     heads = ops.reshape(flat, (*flat.shape[:2], num_heads + 2 * num_kv_heads, config.head_dim))
-    rotated, values = ops.split(heads, [num_heads + num_kv_heads], axis=2)  # queries and keys go together
+    rotated, values = leaf.split(heads, num_heads + num_kv_heads, axis=2)  # queries and keys go together
     if config.qk_norm:
         gains = [
             ops.broadcast_to(weights[f"self_attn.{name}_norm.weight"], (count, config.head_dim))
@@ -76,5 +76,5 @@ def project_heads(
         ]
         rotated = leaf.rms_norm(rotated, ops.concatenate(gains), config.rms_norm_eps, config.norm_unit_offset)
     rotated = apply_rope(ops.transpose(rotated, (0, 2, 1, 3)), cos, sin)  # (B, N + K, T, H)
-    queries, keys = ops.split(rotated, [num_heads], axis=1)
+    queries, keys = leaf.split(rotated, num_heads, axis=1)
     return queries, keys, ops.transpose(values, (0, 2, 1, 3))

@@ -42,6 +42,11 @@ class LeafOps:
         """`product` (..., out) plus `linear(x, weight)`; the storage of `product` may be reused."""
         return product + self.linear(x, weight)
 
+    def split(self, x: Tensor, first: int, axis: int) -> tuple[Tensor, Tensor]:
+        """The first so many entries of an axis, and the others."""
+        before = (slice(None),) * axis
+        return x[(*before, slice(first))], x[(*before, slice(first, None))]
+
     def before_matrix(self, matrix: str, x: Tensor) -> Tensor:
         """What a layer's matrix and its update are multiplied by, on its way there.
 

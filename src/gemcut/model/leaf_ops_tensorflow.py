@@ -22,6 +22,11 @@ class BackendOps(XlaOps):
         product = tf.linalg.matmul(flat, weight, transpose_b=True)
         return tf.reshape(product, (*x.shape[:-1], weight.shape[0]))
 
+    def split(self, x: Tensor, first: int, axis: int) -> tuple[Tensor, Tensor]:
+        # One operation: the gradients of two slices would each fill a tensor of zeros.
+        head, rest = tf.split(x, [first, x.shape[axis] - first], axis)
+        return head, rest
+
     def write_token(self, cache: Tensor, new: Tensor, slots: Tensor) -> Tensor:
         if cache.shape[0] == 1:
             return ops.slice_update(cache, (0, 0, slots[0], 0), new)
