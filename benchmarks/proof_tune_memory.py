@@ -64,16 +64,14 @@ def added(engine: str, dtype: str) -> dict[str, Any]:
     from gemcut.tune.losses import ROW_CHUNK, frozen_head_loss
 
     module = importlib.import_module(f"gemcut.tune.train_step_{engine}")
-    backend, is_compiled = module.BackendGradients(), engine == "jax"
+    is_compiled = engine == "jax" or (engine == "tensorflow" and module.uses_xla(dtype))
+    backend = module.BackendGradients()
     generator = np.random.default_rng(0)
-    sizes = ((VOCAB_SIZE, WIDTH, WIDTH**-0.5), (NUM_TOKENS, WIDTH, 1.0))
     head, hidden = (
-        to_backend((generator.standard_normal((rows, width), dtype=np.float32) * scale).astype(DTYPES[dtype]), engine)
-        for rows, width, scale in sizes
+        to_backend((generator.standard_normal((rows, WIDTH), dtype=np.float32) * scale).astype(DTYPES[dtype]), engine)
+        for rows, scale in ((VOCAB_SIZE, WIDTH**-0.5), (NUM_TOKENS, 1.0))
     )
     ids = generator.integers(0, VOCAB_SIZE, NUM_TOKENS).astype(np.int32)
-    if engine == "tensorflow":
-        is_compiled = module.uses_xla(dtype)
     chunks = np.int32(NUM_TOKENS // ROW_CHUNK) if is_compiled else None
 
     def loss(hidden: Any, head: Any, ids: Any, num_chunks: Any) -> Any:

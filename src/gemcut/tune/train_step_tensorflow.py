@@ -145,7 +145,7 @@ def _recomputed(function: Any) -> Any:
 
     `tf.recompute_grad` is not enough: XLA sees that both computations are the same and keeps the first one's results.
     A barrier that waits for the gradient hides it; and the frozen weights, which need no gradient, stay outside.
-    Without XLA, TensorFlow's own optimiser would see it too.
+    Without XLA, TensorFlow's own optimiser sees it too, and an identity of all together hides it.
     """
 
     def call(frozen: Tensors, trained: Tensors, x: Tensor, *others: Tensor) -> Tensor:
